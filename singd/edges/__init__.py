@@ -1,0 +1,1 @@
+"""Adapters behind the Protocols of `singd.ports`: each talks to one thing outside the process."""

