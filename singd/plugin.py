@@ -20,13 +20,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NewType, TypeVar
 
-__all__ = ["Context", "Database", "GiveUp", "RetryAfter", "Skip", "Task", "task"]
+__all__ = ["Context", "Database", "DatabaseName", "GiveUp", "RetryAfter", "Skip", "Task", "task"]
 
 Placement = Literal["node", "instance", "central", "database"]
 Result = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
+
+DatabaseName = NewType("DatabaseName", str)
+"""Type of a parameter that names one of the configuration's databases: the task is given that database
+(`list[DatabaseName]`: all of them). The name `ledger` is granted only to tasks with `database_role="backup"`."""
 
 
 class Skip(Exception):
@@ -53,6 +57,8 @@ class Task:
         placement: Where the task may rightly run, the first preferred: "node", "instance", "central", "database".
         version: Raise it when the meaning of the task changes; `once` then runs it again.
         databases: Names of the configuration's databases the task is given.
+        database_role: As whom it logs in to embedded databases: "task" (may change rows) or "backup" (reads everything,
+            may create scratch databases).
         isolation: "process" (its own process) or "inline" (inside the daemon; for cheap, trusted async tasks).
         timeout, retries: Defaults that a schedule may override ("4m"; None = singd's own default).
         migrations: Directory of numbered `.sql` files for the task's own tables, as (database, path).
@@ -63,6 +69,7 @@ class Task:
     placement: tuple[Placement, ...]
     version: str = "1"
     databases: tuple[str, ...] = ()
+    database_role: Literal["task", "backup"] = "task"
     isolation: Literal["process", "inline"] = "process"
     timeout: str | None = None
     retries: int | None = None
@@ -76,6 +83,7 @@ def task(
     placement: Placement | Sequence[Placement],
     version: str | int = "1",
     databases: Sequence[str] = (),
+    database_role: Literal["task", "backup"] = "task",
     isolation: Literal["process", "inline"] = "process",
     timeout: str | None = None,
     retries: int | None = None,
@@ -93,7 +101,7 @@ def task(
     def declare(function: F) -> F:
         text = summary or (function.__doc__ or "").strip().split("\n")[0]
         function.singd_task = Task(  # type: ignore[attr-defined]
-            placement=places, version=str(version), databases=tuple(databases), isolation=isolation,
+            placement=places, version=str(version), databases=tuple(databases), database_role=database_role, isolation=isolation,
             timeout=timeout, retries=retries, migrations=migrations, input=input, summary=text,
         )  # fmt: skip
         return function
