@@ -1,0 +1,145 @@
+"""The program `singd`: finds the verb, then imports that verb's module and nothing else.
+
+A verb is one row of `VERBS` and one module of this package with two functions:
+
+    def configure(parser: argparse.ArgumentParser) -> None     its own arguments
+    def run(args: argparse.Namespace) -> int                   does it; the exit code
+
+`args` also has what every verb takes: `json`, `config`, `state` (see `singd.cli.paths.find`). Results go to stdout
+by `singd.cli.output`; an error is raised as a SingdError and is told to people here, with its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("run", "the daemon, in the foreground"),
+    "check": ("check", "every error and warning of a configuration, without a database"),
+    "next": ("next", "upcoming instants, local and UTC"),
+    "status": ("status", "the daemon and its cluster: first what is wrong"),
+    "list": ("list", "the schedules, with their last and next run"),
+    "show": ("show", "one schedule with every value in force and where it was set"),
+    "runs": ("runs", "what became of every instant, newest first"),
+    "logs": ("logs", "the output of a run"),
+    "why": ("why", "the verdict of any instant, and its reason"),
+    "plugins": ("plugins", "what is installed, what it offers, what failed to load"),
+    "db": ("db", "the ledger's schema: migrate it, or print the SQL"),
+}
+"""Verb -> (module in singd.cli, one line for people)."""
+
+_TAKES_VALUE = ("-c", "--config", "--state")
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""128 + the signal's number, as a shell would say it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Words after the program's name; default: the command line's.
+
+    Returns:
+        The exit code (docs: "Exit codes").
+    """
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python flushes stdout once more at exit: let it go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    verb, rest = _split(words)
+    if verb is None:
+        return _without_verb(rest)
+    if verb == "help":
+        return _dispatch([*rest, "--help"])
+    if verb not in VERBS:
+        return _unknown(verb)
+    return _perform(verb, rest)
+
+
+def _split(words: list[str]) -> tuple[str | None, list[str]]:
+    """The first word that is no option, and the others: `singd --json status` is `singd status --json`."""
+    skip = False
+    for index, word in enumerate(words):
+        if not skip and not word.startswith("-"):
+            return word, words[:index] + words[index + 1 :]
+        skip = not skip and word in _TAKES_VALUE
+    return None, words
+
+
+def _without_verb(options: list[str]) -> int:
+    from singd import __version__
+
+    if options in (["--version"], ["-V"]):
+        print(f"singd {__version__}")
+        return 0
+    helping = options in (["--help"], ["-h"])
+    print(_overview(__version__), file=sys.stdout if helping else sys.stderr)
+    return 0 if helping else 2
+
+
+def _overview(version: str) -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb.ljust(width)}  {summary}" for verb, (_, summary) in VERBS.items())
+    return (
+        f"singd {version}: a scheduler and supervisor with a ledger of every instant\n\n"
+        f"usage: singd VERB [options]\n\n{verbs}\n\n"
+        "`singd VERB --help` tells the rest. Every verb takes --json, --config FILE and --state DIR;\n"
+        "every option has a variable: --state is SINGD_STATE."
+    )
+
+
+def _unknown(verb: str) -> int:
+    from difflib import get_close_matches
+
+    from singd.cli.output import USAGE, complain
+
+    close = get_close_matches(verb, VERBS, n=1)
+    complain(
+        f"there is no verb {verb!r}",
+        f"did you mean `singd {close[0]}`?" if close else "`singd --help` lists the verbs",
+    )
+    return USAGE
+
+
+def _perform(verb: str, rest: list[str]) -> int:
+    """Parse and run; an error that is told to people is caught here and nowhere below."""
+    from importlib import import_module
+
+    from singd.cli.arguments import VerbParser
+    from singd.errors import SingdError
+
+    module_name, summary = VERBS[verb]
+    module = import_module(f"singd.cli.{module_name}")
+    parser = VerbParser(verb, summary)
+    module.configure(parser)
+    try:
+        args: argparse.Namespace = parser.parse_args(rest)
+    except SystemExit as exit_:  # argparse has said what it had to say
+        return int(exit_.code or 0)
+    try:
+        return int(module.run(args))
+    except SingdError as error:
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    from singd.cli.output import complain
+    from singd.edges.control_wire import exit_code
+
+    complain(str(error), getattr(error, "cure", ""))
+    return exit_code(error)
