@@ -263,6 +263,8 @@ class Work:
         go_at: Seconds on CLOCK_BOOTTIME at which the ledger's `running` was sent: an executor refuses
             to begin a body later than `go_at` + 5 s (a thawed daemon may have been written off).
         plugin: Distribution that offers the task ("" for commands); workers serve one plugin each.
+        plugin_version: Its version: a worker that holds older code takes no new attempt.
+        entry_point: `module:attribute` of the task.
         state_dir: Private directory that the call may keep things in.
     """
 
@@ -278,6 +280,8 @@ class Work:
     go_at: float
     plugin: str = ""
     state_dir: Path = Path()
+    plugin_version: str = ""
+    entry_point: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,13 +302,14 @@ class Report:
 
     Attributes:
         token: The attempt's.
-        state: A terminal state (succeeded, failed, timed_out, cancelled).
+        state: A terminal state (succeeded, failed, timed_out, cancelled; lost only if the keeper died under it).
         error: The cause for people, at most 8 kB; "" on success.
         result: What the task returned; a JSON object of at most 64 kB, or None.
         skipped: The task itself raised Skip: the reason. The verdict is then `skipped`.
         retry_after_s: The task raised RetryAfter: seconds.
         give_up: The task raised GiveUp: no retry.
-        begun: False if the body never began (then `state` is cancelled).
+        begun: False if the body never began (then `state` is cancelled, and another attempt follows
+            unless `give_up` says that somebody wanted it so).
         started_at, finished_at: Seconds since the Unix epoch, on the executor's wall clock.
     """
 
