@@ -88,7 +88,7 @@ def task(
     timeout: str | None = None,
     retries: int | None = None,
     migrations: tuple[str, Path] | None = None,
-    input: Callable[..., str] | None = None,  # noqa: A002 - the contract's word
+    input: Callable[..., str] | None = None,
     summary: str = "",
 ) -> Callable[[F], F]:
     """Declare a function as a task; the meaning of each argument stands at `Task`.
@@ -148,7 +148,13 @@ class Database:
         import psycopg.conninfo
 
         parts = psycopg.conninfo.conninfo_to_dict(self.conninfo)
-        names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "sslmode": "PGSSLMODE"}
+        names = {
+            "host": "PGHOST",
+            "port": "PGPORT",
+            "user": "PGUSER",
+            "dbname": "PGDATABASE",
+            "sslmode": "PGSSLMODE",
+        }
         env = {names[key]: str(value) for key, value in parts.items() if key in names and value is not None}
         if parts.get("password"):
             passfile = private_dir / f"pgpass-{self.name}"
@@ -200,7 +206,9 @@ class Context:
         try:
             return self.databases[name]
         except KeyError:
-            raise KeyError(f"database {name!r} was not given to this task: declare it in @task(databases=…)") from None
+            raise KeyError(
+                f"database {name!r} was not given to this task: declare it in @task(databases=…)"
+            ) from None
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         """Tell how far the attempt is: `done` of `total` units."""

@@ -1,0 +1,131 @@
+"""The journal: one line a fact, made from the events that tests and status read.
+
+Lines are bounded: control characters are escaped, a line is at most `LINE_MOST` characters, and more than `BURST` lines a
+second are counted instead of written, so that ten thousand runs at one instant cannot drown the one that failed.
+Failures are never counted away before successes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TextIO
+
+from singd.core.values import State
+from singd.events import (
+    AttemptEnded,
+    AttemptSettled,
+    AttemptStarted,
+    Draining,
+    Event,
+    KeeperLost,
+    LedgerAway,
+    Notice,
+    NotRun,
+    ResultRefused,
+    TermBegan,
+    TermEnded,
+)
+from singd.ports import Clock
+
+LINE_MOST = 2_000
+BURST = 50
+"""Lines a second; failures may use twice as many."""
+
+
+class Journal:
+    """Writes events as lines for people; an instance is an `Emit`."""
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._second = 0
+        self._lines = 0
+        self._swallowed = 0
+
+    def __call__(self, event: Event) -> None:
+        """Write the event's line, if it has one."""
+        if isinstance(event, AttemptStarted):
+            return
+        level, text = describe(event)
+        if self._has_room(level):
+            self._write(level, text)
+
+    def _has_room(self, level: str) -> bool:
+        second = int(self._clock.boot())
+        if second != self._second:
+            self._second, self._lines, swallowed, self._swallowed = second, 0, self._swallowed, 0
+            if swallowed:
+                self._write("info", f"… and {swallowed} more lines: `singd runs` has them all")
+        self._lines += 1
+        if self._lines <= (BURST if level == "info" else 2 * BURST):
+            return True
+        self._swallowed += 1
+        return False
+
+    def _write(self, level: str, text: str) -> None:
+        mark = {"info": " ", "warning": "!", "error": "✗"}[level]
+        print(f"{self._clock.now():%H:%M:%SZ} {mark} {printable(text)}", file=self._stream, flush=True)
+
+
+def printable(text: str) -> str:
+    """One line without control characters, cut at `LINE_MOST`."""
+    clean = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return clean if len(clean) <= LINE_MOST else clean[: LINE_MOST - 1] + "…"
+
+
+def describe(event: Event) -> tuple[str, str]:
+    """The level and the words of an event."""
+    describer: Callable[..., tuple[str, str]] = _DESCRIBERS[type(event)]
+    return describer(event)
+
+
+def _ended(event: AttemptEnded) -> tuple[str, str]:
+    head = f"{event.schedule}: run {event.run_id}"
+    if event.skipped is not None:
+        return "info", f"{head} skipped: {event.skipped}"
+    took = f"{event.state.replace('_', ' ')} after {event.seconds:.2f} s"
+    tail = f", attempt {event.number}" if event.number > 1 else ""
+    again = f"; next attempt at {event.retry_at:%H:%M:%SZ}" if event.retry_at else ""
+    if event.state is State.SUCCEEDED:
+        return "info", f"{head} {took}{tail}"
+    return "error", f"{head} {took}{tail}: {event.error}{again}"
+
+
+def _settled(event: AttemptSettled) -> tuple[str, str]:
+    what = "never started" if event.state is State.CANCELLED else "was lost with its daemon"
+    return "warning", f"{event.schedule}: run {event.run_id} attempt {event.number} {what}"
+
+
+def _not_run(event: NotRun) -> tuple[str, str]:
+    name, due = event.occurrence.schedule, f"{event.occurrence.due_at:%FT%TZ}"
+    many = f" to {event.until:%FT%TZ} ({event.count} instants)" if event.until else ""
+    return "info", f"{name}: {due}{many} {event.verdict}: {event.reason}"
+
+
+_DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
+    TermBegan: lambda event: ("info", f"this node leads (epoch {event.epoch})"),
+    TermEnded: lambda event: (
+        "info" if event.reason == "stopped" else "warning",
+        f"no longer leading (epoch {event.epoch}): {event.reason}",
+    ),
+    LedgerAway: lambda event: (
+        "warning",
+        f"cluster work waits: {event.reason} (next try in {event.retry_s:.1f} s)",
+    ),
+    AttemptEnded: _ended,
+    AttemptSettled: _settled,
+    ResultRefused: lambda event: (
+        "warning",
+        f"{event.schedule}: run {event.run_id} attempt {event.number} ended, but had been settled before",
+    ),
+    NotRun: _not_run,
+    Draining: lambda event: (
+        "info",
+        f"stopping: {event.running} running attempts may finish for {event.seconds:.0f} s",
+    ),
+    KeeperLost: lambda event: ("error", f"the keeper is gone ({event.reason}); starting again"),
+    Notice: lambda event: (event.level, event.text),
+}
+"""Event type -> its words; a test holds this table complete."""
+
+__all__ = ["Journal", "describe", "printable"]

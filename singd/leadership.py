@@ -1,0 +1,142 @@
+"""Leadership: campaign, serve a term while it can be trusted, step down, repeat.
+
+Rules of this file:
+- Being leader means being inside the term's scope; no flag says so.
+- Trust is counted from the moment a heartbeat was *sent*: a slow answer can only shorten it. The server frees the
+  lock `lease_s` after the last statement it received, so this node stops `MARGIN_S` before that could be.
+- Any error, time-out or refusal ends the term. The lock session is closed, never repaired.
+
+      open (name lock, register) -> campaign (waits) -> term: watch + serve -> close -> wait -> open ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+
+from singd.errors import EdgeError, NameTaken, SingdError, TermLost
+from singd.events import Emit, LedgerAway, TermBegan, TermEnded
+from singd.ports import Clock, Election, NodeInfo, Registration, Term
+
+HEARTBEAT_S = 1.0
+MARGIN_S = 1.0
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 5.0
+
+ServeTerm = Callable[[Term, Registration], Awaitable[None]]
+Prepare = Callable[[], Awaitable[None]]
+
+
+class Trust:
+    """How long the present term may be believed, in seconds on the boot clock; 0.0 outside a term."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.until = 0.0
+        self.epoch: int | None = None
+
+    def remaining_s(self) -> float:
+        """Seconds of trust left; 0.0 if there is none."""
+        return max(self.until - self._clock.boot(), 0.0)
+
+
+async def lead(
+    election: Election,
+    node: NodeInfo,
+    clock: Clock,
+    trust: Trust,
+    prepare: Prepare,
+    serve: ServeTerm,
+    emit: Emit,
+) -> None:
+    """Campaign and serve terms for ever; ends only by cancellation.
+
+    Args:
+        election: The lock session.
+        node: Who this daemon is.
+        clock: Its boot clock counts trust.
+        trust: Written here, read by status.
+        prepare: Run before each campaign, e.g. migrations; raises EdgeError to have the cluster's work wait.
+        serve: The work of a leader; cancelled when the term is over.
+        emit: Where events go.
+    """
+    retry_s = RETRY_FIRST_S
+    while True:
+        try:
+            await prepare()
+            registration = await election.open(node)
+            term = await election.campaign()
+            retry_s = RETRY_FIRST_S
+            await _serve_term(election, term, registration, clock, trust, serve, emit)
+        except (EdgeError, NameTaken, TermLost) as error:
+            emit(LedgerAway(_with_cure(error), retry_s))
+        finally:
+            with trio.CancelScope(shield=True):
+                await election.close()
+        await trio.sleep(retry_s)
+        retry_s = min(retry_s * 2, RETRY_MOST_S)
+
+
+async def _serve_term(
+    election: Election,
+    term: Term,
+    registration: Registration,
+    clock: Clock,
+    trust: Trust,
+    serve: ServeTerm,
+    emit: Emit,
+) -> None:
+    """One term: the watch keeps it trusted, the service does its work, the first to fail ends both."""
+    emit(TermBegan(term.epoch))
+    trust.epoch = term.epoch
+    reason = "stopped"
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_watch, election, term, clock, trust)
+            await serve(term, registration)
+            nursery.cancel_scope.cancel()
+    except* (EdgeError, TermLost) as lost:
+        reason = "; ".join(str(error) for error in leaves(lost))
+    finally:
+        trust.until, trust.epoch = 0.0, None
+        emit(TermEnded(term.epoch, reason))
+    if reason != "stopped":
+        raise TermLost(reason)
+
+
+async def _watch(
+    election: Election, term: Term, clock: Clock, trust: Trust, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Beat once a second; raise TermLost as soon as the term cannot be trusted any more."""
+    await _beat(election, term, clock, trust)
+    task_status.started()
+    while True:
+        await trio.sleep(HEARTBEAT_S)
+        await _beat(election, term, clock, trust)
+
+
+async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> None:
+    sent = clock.boot()
+    if trust.until and sent >= trust.until:
+        raise TermLost("the heartbeat came too late: this process or machine stood still")
+    patience = (trust.until or sent + term.lease_s - MARGIN_S) - sent
+    with suppress(trio.TooSlowError):
+        with trio.fail_after(patience):
+            await election.beat(term)
+        trust.until = sent + term.lease_s - MARGIN_S
+        return
+    raise TermLost("the database did not answer a heartbeat in time")
+
+
+def _with_cure(error: SingdError) -> str:
+    return f"{error} ({error.cure})" if error.cure else str(error)
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The single exceptions of a group, however nested."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

@@ -1,0 +1,334 @@
+"""The runner: the way of an attempt from its claim to its end. It lives through changes of leader.
+
+      launch -> [to start] -> ledger.start -> executor -> report -> [to finish] -> ledger.finish -> on_end
+                             durably running                        decide a retry   durably ended
+
+Rules of this file:
+- A body begins only after the ledger answered that the attempt is running, and not later than 5 s after it was asked.
+- Starts and finishes go to the ledger in batches: whatever gathered while the last statement ran is the next one.
+- A report is kept until the ledger took it; the number of attempts in progress bounds the buffers.
+- The token fences each write, so nothing here asks who leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import trio
+
+from singd.core.retry import after_report
+from singd.core.values import Attempt, Delivery, Finish, Isolation, Log, Report, Schedule, State, Work
+from singd.errors import EdgeError
+from singd.events import AttemptEnded, AttemptStarted, Emit, Notice, ResultRefused
+from singd.ports import Clock, Executor, Ledger
+
+BEAT_S = 5.0
+RUN_TTL_S = 15.0
+"""An attempt whose token was not renewed for so long may be taken for lost by others."""
+START_PATIENCE_S = 10.0
+"""Claimed but never started: settled by the leader after this long, so no start is asked for later."""
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 5.0
+BATCH = 5_000
+
+
+@dataclass(slots=True)
+class Run:
+    """An attempt in progress on this node. `renewed` and `claimed`: boot clock, seconds."""
+
+    attempt: Attempt
+    schedule: Schedule
+    retries_used: int
+    claimed: float
+    renewed: float = 0.0
+    unwanted: str = ""
+    """Why it was cancelled before its executor had it; "" = it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What the scheduler learns when an attempt's end is durable."""
+
+    occurrence_id: int
+    schedule: str
+    attempt: int
+    retries_used: int
+    retry_at: datetime | None
+
+
+class Provide(Protocol):
+    """Makes the work of an attempt: resolves plugin, arguments, databases and directories."""
+
+    def __call__(self, run: Run, go_at: float) -> Work:
+        """Raises PluginError or EdgeError if the schedule cannot run now: the cause of a failed attempt."""
+        ...
+
+
+class Runner:
+    """Starts attempts, keeps their tokens alive and records their ends."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        executors: Mapping[Isolation, Executor],
+        provide: Provide,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._executors = executors
+        self._provide = provide
+        self._clock = clock
+        self._emit = emit
+        self._runs: dict[str, Run] = {}
+        self._to_start: list[Run] = []
+        self._to_finish: list[Report] = []
+        self._pending = dict.fromkeys(executors, 0)
+        self._start_bell = trio.Event()
+        self._finish_bell = trio.Event()
+        self._idle = trio.Event()
+        self.on_end: Callable[[Sequence[Ended]], None] = lambda ended: None
+        self.on_room: Callable[[], None] = lambda: None
+
+    def running(self) -> Sequence[Run]:
+        """The attempts in progress, oldest first."""
+        return tuple(self._runs.values())
+
+    def knows(self, token: str) -> bool:
+        """Whether the attempt with this token is in progress here."""
+        return token in self._runs
+
+    def room(self, schedule: Schedule) -> int:
+        """How many more attempts of this schedule's task could be started now."""
+        isolation = schedule.policy.isolation
+        return self._executors[isolation].room(schedule.task) - self._pending[isolation]
+
+    def launch(self, runs: Iterable[Run]) -> None:
+        """Take claimed attempts; never blocks."""
+        for run in runs:
+            self._runs[run.attempt.token] = run
+            self._to_start.append(run)
+            self._pending[run.schedule.policy.isolation] += 1
+        self._start_bell.set()
+
+    def cancel(self, occurrence_id: int, reason: str) -> None:
+        """End the attempt of an occurrence, if it is in progress here."""
+        for run in self._runs.values():
+            if run.attempt.occurrence_id == occurrence_id:
+                self._cancel(run, reason)
+
+    def log(self, occurrence_id: int) -> Log | None:
+        """What a running attempt of the occurrence has written so far."""
+        for token, run in self._runs.items():
+            if run.attempt.occurrence_id == occurrence_id:
+                return self._executors[run.schedule.policy.isolation].log(token)
+        return None
+
+    async def drained(self) -> None:
+        """Wait until nothing is in progress."""
+        while self._runs:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Its life. On cancellation the executors end what runs, and the ends are recorded if the ledger is there."""
+        async with trio.open_nursery() as recording:
+            recording.cancel_scope.shield = True
+            recording.start_soon(self._start_loop)
+            recording.start_soon(self._finish_loop)
+            recording.start_soon(self._beat_loop)
+            try:
+                async with trio.open_nursery() as executing:
+                    for executor in self._executors.values():
+                        await executing.start(executor.serve, self._report, self._room_changed)
+                    task_status.started()
+                    await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(RETRY_MOST_S, shield=True):
+                    await self.drained()
+                recording.cancel_scope.cancel()
+
+    # -- start ------------------------------------------------------------------------------------
+
+    async def _start_loop(self) -> None:
+        while True:
+            await self._start_bell.wait()
+            self._start_bell = trio.Event()
+            while self._to_start:
+                batch, self._to_start = self._to_start[:BATCH], self._to_start[BATCH:]
+                await self._start(batch)
+
+    async def _start(self, batch: Sequence[Run]) -> None:
+        """Make the attempts durably running, then give them to their executors."""
+        sent = self._clock.boot()
+        live = await self._ask_start(batch)
+        works: dict[Isolation, list[Work]] = {isolation: [] for isolation in self._executors}
+        for run in batch:
+            token, isolation = run.attempt.token, run.schedule.policy.isolation
+            self._pending[isolation] -= 1
+            if token not in live:
+                self._drop(token)
+                continue
+            run.renewed = sent
+            self._hand_to(works[isolation], run, sent)
+        for isolation, ready in works.items():
+            if ready:
+                self._executors[isolation].hand_over(ready)
+
+    async def _ask_start(self, batch: Sequence[Run]) -> set[str]:
+        """ledger.start, asked again while the claims are young; none live if the ledger stays away."""
+        tokens = [run.attempt.token for run in batch]
+        wait_s = RETRY_FIRST_S
+        while self._clock.boot() - batch[0].claimed < START_PATIENCE_S:
+            try:
+                return await self._ledger.start(tokens)
+            except EdgeError as error:
+                self._emit(Notice("warning", f"cannot record starts: {error}; trying again"))
+                await trio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MOST_S)
+        return set()
+
+    def _hand_to(self, works: list[Work], run: Run, sent: float) -> None:
+        if run.unwanted:
+            self._report(Report(run.attempt.token, State.CANCELLED, run.unwanted, begun=False, give_up=True))
+            return
+        try:
+            works.append(self._provide(run, sent))
+        except (
+            Exception
+        ) as error:  # a schedule that cannot be resolved is one failed attempt, whatever the cause
+            now = self._clock.now().timestamp()
+            self._report(
+                Report(
+                    run.attempt.token,
+                    State.FAILED,
+                    str(error) or repr(error),
+                    started_at=now,
+                    finished_at=now,
+                )
+            )
+        else:
+            self._emit(AttemptStarted(run.attempt.run_id, run.schedule.name, run.attempt.number))
+
+    # -- finish -----------------------------------------------------------------------------------
+
+    def _report(self, report: Report) -> None:
+        self._to_finish.append(report)
+        self._finish_bell.set()
+
+    def _room_changed(self) -> None:
+        self.on_room()
+
+    async def _finish_loop(self) -> None:
+        while True:
+            await self._finish_bell.wait()
+            self._finish_bell = trio.Event()
+            while self._to_finish:
+                batch, self._to_finish = self._to_finish[:BATCH], self._to_finish[BATCH:]
+                await self._finish(batch)
+
+    async def _finish(self, reports: Sequence[Report]) -> None:
+        now = self._clock.now()
+        finishes = [self._decide(report, now) for report in reports if report.token in self._runs]
+        accepted = await self._record(finishes)
+        ended = [self._ended(finish, finish.token in accepted) for finish in finishes]
+        self.on_end([end for end in ended if end is not None])
+
+    def _decide(self, report: Report, now: datetime) -> Finish:
+        run = self._runs[report.token]
+        retry_at = after_report(run.schedule.policy, report, run.attempt.number, run.retries_used, now)
+        return Finish(
+            report.token,
+            report.state,
+            report.error,
+            report.result,
+            report.skipped,
+            retry_at,
+            datetime.fromtimestamp(report.started_at, UTC) if report.begun else None,
+            datetime.fromtimestamp(report.finished_at, UTC) if report.finished_at else now,
+            report.log,
+        )
+
+    async def _record(self, finishes: Sequence[Finish]) -> set[str]:
+        """ledger.finish, asked until it answers: an end that happened must not be forgotten."""
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                return await self._ledger.finish(finishes)
+            except EdgeError as error:
+                self._emit(Notice("warning", f"cannot record {len(finishes)} ends: {error}; trying again"))
+                await trio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MOST_S)
+
+    def _ended(self, finish: Finish, accepted: bool) -> Ended | None:
+        run = self._runs[finish.token]
+        self._drop(finish.token)
+        attempt, name = run.attempt, run.schedule.name
+        if not accepted:
+            self._emit(ResultRefused(attempt.run_id, name, attempt.number))
+            return None
+        seconds = (
+            (finish.finished_at - finish.started_at).total_seconds()
+            if finish.finished_at and finish.started_at
+            else 0.0
+        )
+        self._emit(
+            AttemptEnded(
+                attempt.run_id,
+                name,
+                attempt.number,
+                finish.state,
+                seconds,
+                finish.error,
+                finish.skipped,
+                finish.retry_at,
+            )
+        )
+        used = run.retries_used + (finish.state in (State.FAILED, State.TIMED_OUT))
+        return Ended(attempt.occurrence_id, name, attempt.number, used, finish.retry_at)
+
+    def _drop(self, token: str) -> None:
+        del self._runs[token]
+        if not self._runs:
+            self._idle.set()
+
+    # -- beat -------------------------------------------------------------------------------------
+
+    async def _beat_loop(self) -> None:
+        while True:
+            await trio.sleep(BEAT_S)
+            sent = self._clock.boot()
+            due = [run for run in self._runs.values() if run.renewed and sent - run.renewed >= BEAT_S * 0.9]
+            if due:
+                await self._beat(due, sent)
+
+    async def _beat(self, runs: Sequence[Run], sent: float) -> None:
+        try:
+            with trio.fail_after(BEAT_S):
+                live = await self._ledger.beat([run.attempt.token for run in runs])
+        except (EdgeError, trio.TooSlowError):
+            self._end_unrenewed(runs)
+            return
+        for run in runs:
+            if run.attempt.token in live:
+                run.renewed = sent
+            elif self.knows(run.attempt.token):
+                self._cancel(run, "its token was taken: the cluster has settled this attempt")
+
+    def _end_unrenewed(self, runs: Sequence[Run]) -> None:
+        """Under at_least_once another attempt may start once this one counts as lost: so it must be over by then."""
+        limit = self._clock.boot() - RUN_TTL_S + BEAT_S
+        for run in runs:
+            if run.renewed < limit and run.schedule.policy.delivery is Delivery.AT_LEAST_ONCE:
+                self._cancel(
+                    run, "its token could not be renewed: the ledger is away, and delivery = at_least_once"
+                )
+
+    def _cancel(self, run: Run, reason: str) -> None:
+        if not run.renewed:
+            run.unwanted = reason
+            return
+        self._executors[run.schedule.policy.isolation].cancel(run.attempt.token, reason)

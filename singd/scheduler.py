@@ -1,0 +1,417 @@
+"""The scheduler: cluster scheduling inside one term.
+
+      adopt ── what earlier terms left: cursors, waiting occurrences, live attempts
+        │
+      loop: absorb ends -> plan what is due -> record it -> open attempts where there is room -> wait
+                               (core)          (ledger)          (ledger, then the runner)
+
+Rules of this file:
+- The clock is read once a round; every decision of the round uses that instant.
+- Nothing is started that the ledger has not claimed; nothing is planned twice because the cursor moves in
+  the same transaction as the rows it covers.
+- All state here belongs to the term and is read from the ledger at its begin; losing the term loses nothing.
+- Of one schedule one occurrence is worked on at a time, unless overlap = allow; the others wait in order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import trio
+
+from singd.core.admission import Admission, Blocker, admit
+from singd.core.plan import Plan, Range, plan
+from singd.core.trigger import next_after
+from singd.core.values import Attempt, Occurrence, Overlap, Recorded, Recording, Schedule, Startup, Verdict
+from singd.events import Emit, NotRun
+from singd.ports import Adoption, Clock, Ledger, LiveAttempt, OpenOccurrence, Term
+from singd.runner import Ended, Run, Runner
+from singd.strangers import Strangers
+
+LONGEST_SLEEP_S = 10.0
+"""Clock steps and suspend heal themselves within this."""
+BATCH = 2_000
+"""Schedules dealt with in one transaction: while these start, the next are planned."""
+
+Kind = tuple[str, str]
+"""(task, isolation): what shares room."""
+
+RUNS, WAITS, RETRIES = "runs", "waits", "waits for its retry"
+
+
+@dataclass(slots=True)
+class Unfinished:
+    """An occurrence that is not done; `doing`: runs, waits, waits for its retry."""
+
+    occurrence_id: int
+    doing: str = WAITS
+    retries_used: int = 0
+
+
+@dataclass(slots=True)
+class Line:
+    """One schedule's standing in this term: where its cursor is, and what of it is unfinished, in order."""
+
+    schedule: Schedule
+    cursor: datetime
+    next_at: datetime | None = None
+    planned: bool = False
+    unfinished: dict[int, Unfinished] = field(default_factory=dict)
+
+    def blocker(self) -> Blocker | None:
+        """The newest unfinished occurrence, if any."""
+        if not self.unfinished:
+            return None
+        last = next(reversed(self.unfinished.values()))
+        return Blocker(str(last.occurrence_id), last.doing)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A recording, and whether it may start at once."""
+
+    line: Line
+    recording: Recording
+    start: bool = False
+
+
+class Scheduler:
+    """Cluster scheduling of one term; make one a term, `run` is its life.
+
+    Attributes:
+        lines: Schedule name -> its standing, for status.
+    """
+
+    def __init__(
+        self,
+        term: Term,
+        generation: int,
+        schedules: Iterable[Schedule],
+        ledger: Ledger,
+        runner: Runner,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._term = term
+        self._generation = generation
+        self._schedules = {schedule.name: schedule for schedule in schedules}
+        self._ledger = ledger
+        self._runner = runner
+        self._clock = clock
+        self._emit = emit
+        self._by_due: list[tuple[datetime, str]] = []
+        self._retries: list[tuple[datetime, int, str]] = []
+        self._ready: defaultdict[Kind, deque[tuple[Line, Unfinished]]] = defaultdict(deque)
+        self._ended: list[Ended] = []
+        self._verdicts: dict[int, tuple[str, str]] = {}
+        self._bell = trio.Event()
+        self.lines: dict[str, Line] = {}
+
+    async def run(self, startup_at: datetime | None) -> None:
+        """Schedule until cancelled.
+
+        Args:
+            startup_at: The due_at of startup schedules that have not seen it yet; None = none is due.
+
+        Raises:
+            TermLost: The ledger refused a write of this epoch.
+            EdgeError: The ledger cannot be reached.
+        """
+        adoption = await self._ledger.adopt(self._term)
+        self._runner.on_end, self._runner.on_room = self._on_end, self._ring
+        await self._take_over(adoption, startup_at, self._clock.now())
+        strangers = Strangers(
+            self._term,
+            self._ledger,
+            self._clock,
+            self._emit,
+            self._schedules,
+            self._runner.knows,
+            self._on_end,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(strangers.watch, adoption.live)
+            await self._rounds()
+
+    async def _rounds(self) -> None:
+        while True:
+            bell = self._bell = trio.Event()
+            now = self._clock.now()
+            self._absorb(now)
+            await self._plan_due(now)
+            await self._flush_verdicts()
+            await self._start_ready()
+            if self._ended:
+                continue
+            with trio.move_on_after(self._sleep_s(self._clock.now())):
+                await bell.wait()
+
+    def _sleep_s(self, now: datetime) -> float:
+        heads = [self._by_due[0][0]] if self._by_due else []
+        heads += [self._retries[0][0]] if self._retries else []
+        wait = (min(heads) - now).total_seconds() if heads else LONGEST_SLEEP_S
+        return min(max(wait, 0.0), LONGEST_SLEEP_S)
+
+    def _ring(self) -> None:
+        if any(self._ready.values()):
+            self._bell.set()
+
+    # -- taking over ------------------------------------------------------------------------------
+
+    async def _take_over(self, adoption: Adoption, startup_at: datetime | None, now: datetime) -> None:
+        """Lines from cursors; a schedule without one begins now, so no past instant of it is due."""
+        new: dict[str, datetime] = {}
+        for name, schedule in self._schedules.items():
+            cursor = adoption.cursors.get(name)
+            if cursor is None:
+                cursor = new[name] = _first_cursor(schedule, startup_at, now)
+            line = self.lines[name] = Line(schedule, cursor)
+            self._arm(line, next_after(schedule.trigger, cursor))
+        if new:
+            await self._ledger.record(self._term, self._generation, [], new)
+        self._adopt_live(adoption.live)
+        self._adopt_waiting(adoption.unfinished)
+        if startup_at is not None:
+            await self._record_startup(startup_at)
+
+    def _adopt_live(self, live: Sequence[LiveAttempt]) -> None:
+        for item in live:
+            line = self.lines.get(item.attempt.occurrence.schedule)
+            if line is not None:
+                number = item.attempt.occurrence_id
+                line.unfinished[number] = Unfinished(number, RUNS, item.retries_used)
+
+    def _adopt_waiting(self, waiting: Sequence[OpenOccurrence]) -> None:
+        for item in sorted(waiting, key=lambda item: item.occurrence.due_at):
+            line = self.lines.get(item.occurrence.schedule)
+            if line is None:
+                continue  # its schedule is not in this configuration: the occurrence stays open until it is again
+            unfinished = Unfinished(item.occurrence_id, WAITS, item.retries_used)
+            line.unfinished[item.occurrence_id] = unfinished
+            if item.retry_at is not None:
+                self._retry_later(line, unfinished, item.retry_at)
+        for line in self.lines.values():
+            self._start_next(line)
+
+    async def _record_startup(self, startup_at: datetime) -> None:
+        lines = [
+            line for line in self.lines.values() if _is_startup(line.schedule) and line.cursor < startup_at
+        ]
+        due = [self._admit(line, startup_at, backlog=True, blocked=False) for line in lines]
+        for line in lines:
+            line.cursor = startup_at
+        await self._record(due, {line.schedule.name: startup_at for line in lines})
+
+    # -- planning ---------------------------------------------------------------------------------
+
+    def _arm(self, line: Line, next_at: datetime | None) -> None:
+        line.next_at = next_at
+        if next_at is not None:
+            heapq.heappush(self._by_due, (next_at, line.schedule.name))
+
+    async def _plan_due(self, now: datetime) -> None:
+        while self._by_due and self._by_due[0][0] <= now:
+            due: list[Due] = []
+            planned: list[tuple[Line, Plan]] = []
+            while self._by_due and self._by_due[0][0] <= now and len(due) < BATCH:
+                line = self.lines[heapq.heappop(self._by_due)[1]]
+                step = plan(line.schedule.trigger, line.schedule.policy, line.cursor, now)
+                planned.append((line, step))
+                due.extend(self._from_plan(line, step))
+            for line, step in planned:
+                line.cursor = step.cursor or line.cursor
+                self._arm(line, step.next_at)
+            await self._record(due, {line.schedule.name: line.cursor for line, _ in planned})
+
+    def _from_plan(self, line: Line, step: Plan) -> Iterable[Due]:
+        for gone in step.ranges:
+            yield self._range(line, gone)
+        backlog = len(step.run) > 1 or not line.planned
+        line.planned = True
+        for index, due_at in enumerate(step.run):
+            yield self._admit(line, due_at, backlog=backlog, blocked=index > 0)
+
+    def _range(self, line: Line, gone: Range) -> Due:
+        occurrence = Occurrence(line.schedule.name, gone.first)
+        until = gone.last if gone.count > 1 else None
+        return self._not_run(line, occurrence, gone.verdict, gone.reason, until, gone.count)
+
+    def _admit(self, line: Line, due_at: datetime, *, backlog: bool, blocked: bool) -> Due:
+        """One instant that should run: start it, let it wait, or skip it."""
+        schedule, occurrence = line.schedule, Occurrence(line.schedule.name, due_at)
+        if not schedule.enabled:
+            return self._not_run(line, occurrence, Verdict.SKIPPED, "enabled = false")
+        admission, reason = admit(schedule.policy.overlap, line.blocker(), backlog=backlog)
+        if admission is Admission.SKIP:
+            return self._not_run(line, occurrence, Verdict.SKIPPED, reason)
+        if admission is Admission.REPLACE:
+            self._replace(line, due_at)
+        start = admission is Admission.START and not blocked
+        return Due(line, Recording(occurrence, schedule.task, None), start)
+
+    def _not_run(
+        self,
+        line: Line,
+        occurrence: Occurrence,
+        verdict: Verdict,
+        reason: str,
+        until: datetime | None = None,
+        count: int = 1,
+    ) -> Due:
+        self._emit(NotRun(occurrence, verdict, reason, count, until))
+        return Due(
+            line, Recording(occurrence, line.schedule.task, verdict, reason, due_until=until, count=count)
+        )
+
+    def _replace(self, line: Line, due_at: datetime) -> None:
+        """End what runs and let go what waits: the occurrence due at `due_at` stands for them."""
+        reason = f"overlap = replace: the occurrence of {due_at:%FT%TZ} stands for it"
+        for unfinished in list(line.unfinished.values()):
+            if unfinished.doing == RUNS:
+                self._runner.cancel(unfinished.occurrence_id, reason)
+            else:
+                self._verdicts[unfinished.occurrence_id] = (Verdict.SUPERSEDED, reason)
+                del line.unfinished[unfinished.occurrence_id]
+
+    # -- recording and starting -------------------------------------------------------------------
+
+    async def _record(self, due: Sequence[Due], cursors: Mapping[str, datetime]) -> None:
+        """Write rows and cursors at once; attempts are opened with them as far as there is room."""
+        budget = _Budget(self._runner, {kind for kind, queue in self._ready.items() if queue})
+        recordings = [
+            _opened(item.recording) if item.start and budget.take(item.line) else item.recording
+            for item in due
+        ]
+        answers = await self._ledger.record(self._term, self._generation, recordings, cursors)
+        claimed = self._clock.boot()
+        runs: list[Run] = []
+        for item, answer in zip(due, answers, strict=True):
+            if item.recording.verdict is None and answer.occurrence_id is not None:
+                self._recorded(item, answer, answer.occurrence_id, runs, claimed)
+        self._runner.launch(runs)
+
+    def _recorded(self, item: Due, answer: Recorded, number: int, runs: list[Run], claimed: float) -> None:
+        unfinished = item.line.unfinished[number] = Unfinished(number)
+        if answer.attempt is not None:
+            unfinished.doing = RUNS
+            runs.append(Run(answer.attempt, item.line.schedule, 0, claimed))
+        elif item.start:
+            self._make_ready(item.line, unfinished)
+
+    async def _start_ready(self) -> None:
+        """Open attempts for what may start, in order, as far as there is room."""
+        starting: list[tuple[Line, Unfinished]] = []
+        for queue in self._ready.values():
+            room = self._runner.room(queue[0][0].schedule) if queue else 0
+            while queue and room > 0:
+                line, unfinished = queue.popleft()
+                if unfinished.occurrence_id in line.unfinished:
+                    starting.append((line, unfinished))
+                    room -= 1
+        if starting:
+            numbers = [unfinished.occurrence_id for _, unfinished in starting]
+            attempts = await self._ledger.open_attempts(self._term, numbers)
+            self._launch(starting, attempts)
+
+    def _make_ready(self, line: Line, unfinished: Unfinished) -> None:
+        self._ready[_kind(line)].append((line, unfinished))
+
+    def _launch(
+        self, starting: Sequence[tuple[Line, Unfinished]], attempts: Sequence[Attempt | None]
+    ) -> None:
+        claimed = self._clock.boot()
+        runs: list[Run] = []
+        for (line, unfinished), attempt in zip(starting, attempts, strict=True):
+            unfinished.doing = RUNS
+            if attempt is not None:
+                runs.append(Run(attempt, line.schedule, unfinished.retries_used, claimed))
+        self._runner.launch(runs)
+
+    async def _flush_verdicts(self) -> None:
+        if self._verdicts:
+            verdicts, self._verdicts = self._verdicts, {}
+            await self._ledger.decide(self._term, verdicts)
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def _on_end(self, ended: Sequence[Ended]) -> None:
+        self._ended.extend(ended)
+        self._bell.set()
+
+    def _absorb(self, now: datetime) -> None:
+        """Take in what ended and which retries are due; start what waited for it."""
+        ended, self._ended = self._ended, []
+        for end in ended:
+            self._take_end(end)
+        while self._retries and self._retries[0][0] <= now:
+            _, number, name = heapq.heappop(self._retries)
+            line = self.lines[name]
+            if number in line.unfinished:
+                line.unfinished[number].doing = WAITS
+                self._make_ready(line, line.unfinished[number])
+
+    def _take_end(self, end: Ended) -> None:
+        line = self.lines.get(end.schedule)
+        if line is None or end.occurrence_id not in line.unfinished:
+            return
+        unfinished = line.unfinished[end.occurrence_id]
+        unfinished.retries_used = end.retries_used
+        if end.retry_at is not None:
+            self._retry_later(line, unfinished, end.retry_at)
+            return
+        del line.unfinished[end.occurrence_id]
+        self._start_next(line)
+
+    def _retry_later(self, line: Line, unfinished: Unfinished, retry_at: datetime) -> None:
+        unfinished.doing = RETRIES
+        heapq.heappush(self._retries, (retry_at, unfinished.occurrence_id, line.schedule.name))
+
+    def _start_next(self, line: Line) -> None:
+        """The oldest that waits may start, if nothing of this schedule is being worked on."""
+        if not line.unfinished:
+            return
+        allow = line.schedule.policy.overlap is Overlap.ALLOW
+        first = next(iter(line.unfinished.values()))
+        if first.doing == WAITS and (allow or all(item.doing == WAITS for item in line.unfinished.values())):
+            self._make_ready(line, first)
+
+
+class _Budget:
+    """How many attempts may be opened with their recording, by kind: asked of the runner once, then counted down.
+
+    A kind of which others already wait gets none, so nothing overtakes.
+    """
+
+    def __init__(self, runner: Runner, taken: set[Kind]) -> None:
+        self._runner = runner
+        self._left = dict.fromkeys(taken, 0)
+
+    def take(self, line: Line) -> bool:
+        """Whether there is room for one more of this schedule's kind; it is then used up."""
+        kind = _kind(line)
+        if kind not in self._left:
+            self._left[kind] = self._runner.room(line.schedule)
+        self._left[kind] -= 1
+        return self._left[kind] >= 0
+
+
+def _kind(line: Line) -> Kind:
+    return line.schedule.task, line.schedule.policy.isolation
+
+
+def _opened(recording: Recording) -> Recording:
+    return Recording(recording.occurrence, recording.task, Verdict.RAN, open_attempt=True)
+
+
+def _is_startup(schedule: Schedule) -> bool:
+    return isinstance(schedule.trigger, Startup)
+
+
+def _first_cursor(schedule: Schedule, startup_at: datetime | None, now: datetime) -> datetime:
+    if _is_startup(schedule) and startup_at is not None:
+        return startup_at - timedelta(microseconds=1)
+    return now

@@ -1,0 +1,99 @@
+"""Attempts that are alive in the ledger but not in this process: whose owner is elsewhere, or gone.
+
+One that beats is left alone; its own node ends it. One that never started is settled `SETTLE_AFTER_S` after its claim, at
+once if its epoch is dead. One that is silent is lost `LOST_AFTER_S` after the later of its last beat and the moment
+this process first saw it (after an outage of the database every beat is old, so this process waits too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+
+from singd.core.retry import after_loss
+from singd.core.values import Finish, Policy, Schedule, State
+from singd.events import AttemptSettled, Emit
+from singd.ports import Adoption, Clock, Ledger, LiveAttempt, Term
+from singd.runner import Ended
+
+SETTLE_AFTER_S = 10.0
+LOST_AFTER_S = 20.0
+LOOK_AGAIN_S = 2.0
+
+Report = Callable[[Sequence[Ended]], None]
+
+
+class Strangers:
+    """Watches the live attempts that a term found, until each is over."""
+
+    def __init__(
+        self,
+        term: Term,
+        ledger: Ledger,
+        clock: Clock,
+        emit: Emit,
+        schedules: Mapping[str, Schedule],
+        mine: Callable[[str], bool],
+        report: Report,
+    ) -> None:
+        self._term = term
+        self._ledger = ledger
+        self._clock = clock
+        self._emit = emit
+        self._schedules = schedules
+        self._mine = mine
+        self._report = report
+        self._first_seen: dict[str, float] = {}
+
+    async def watch(self, live: Sequence[LiveAttempt]) -> None:
+        """Settle or see off every stranger of `live`; returns when none is left."""
+        strangers = {item.attempt.token: item for item in live if not self._mine(item.attempt.token)}
+        while strangers:
+            await self._settle([item for item in strangers.values() if self._due(item)])
+            await trio.sleep(LOOK_AGAIN_S)
+            adoption = await self._ledger.adopt(self._term)
+            still = {item.attempt.token: item for item in adoption.live}
+            self._report([_ended(item, adoption) for token, item in strangers.items() if token not in still])
+            strangers = {token: still[token] for token in strangers if token in still}
+
+    def _due(self, item: LiveAttempt) -> bool:
+        now = self._clock.boot()
+        watched_s = now - self._first_seen.setdefault(item.attempt.token, now)
+        if not item.started:
+            return item.attempt.epoch < self._term.epoch or item.age_s >= SETTLE_AFTER_S
+        return item.age_s >= LOST_AFTER_S and watched_s >= LOST_AFTER_S
+
+    async def _settle(self, items: Sequence[LiveAttempt]) -> None:
+        if not items:
+            return
+        settled = await self._ledger.settle(self._term, [self._finish(item) for item in items])
+        for item in items:
+            attempt = item.attempt
+            if attempt.token in settled:
+                state = State.LOST if item.started else State.CANCELLED
+                self._emit(AttemptSettled(attempt.run_id, attempt.occurrence.schedule, attempt.number, state))
+
+    def _finish(self, item: LiveAttempt) -> Finish:
+        now = self._clock.now()
+        token, attempt = item.attempt.token, item.attempt
+        if not item.started:
+            return Finish(
+                token, State.CANCELLED, "never started: its daemon was gone", retry_at=now, finished_at=now
+            )
+        schedule = self._schedules.get(attempt.occurrence.schedule)
+        policy = schedule.policy if schedule else Policy()
+        reason = f"lost: its daemon was silent for {max(item.age_s, LOST_AFTER_S):.0f} s"
+        return Finish(
+            token, State.LOST, reason, retry_at=after_loss(policy, attempt.number, now), finished_at=now
+        )
+
+
+def _ended(item: LiveAttempt, adoption: Adoption) -> Ended:
+    """What became of a stranger that is over: another attempt if the ledger says so."""
+    attempt = item.attempt
+    for unfinished in adoption.unfinished:
+        if unfinished.occurrence_id == attempt.occurrence_id:
+            used, retry_at = unfinished.retries_used, unfinished.retry_at
+            return Ended(attempt.occurrence_id, attempt.occurrence.schedule, attempt.number, used, retry_at)
+    return Ended(attempt.occurrence_id, attempt.occurrence.schedule, attempt.number, item.retries_used, None)
