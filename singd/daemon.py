@@ -21,12 +21,13 @@ from datetime import datetime
 
 import trio
 
+from singd.agenda import Line
 from singd.core.values import Isolation, Schedule
 from singd.events import Draining, Emit, Notice
 from singd.leadership import Trust, lead
 from singd.ports import Clock, Election, Executor, Ledger, NodeInfo, Registration, Term
 from singd.runner import Provide, Runner
-from singd.scheduler import Line, Scheduler
+from singd.scheduler import Scheduler
 
 DRAIN_S = 20.0
 """What is left of the shutdown deadline of 30 s after TERM, kill grace (5 s), KILL and the recording of ends."""

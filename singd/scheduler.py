@@ -18,15 +18,14 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import trio
 
-from singd.core.admission import Admission, Blocker, admit
-from singd.core.plan import Plan, Range, plan
+from singd.agenda import READY, RETRIES, RUNS, WAITS, Due, Kind, Line, Unfinished, from_plan, judge, opened
+from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
-from singd.core.values import Attempt, Occurrence, Overlap, Recorded, Recording, Schedule, Startup, Verdict
+from singd.core.values import Attempt, Recorded, Recording, Schedule, Verdict
 from singd.events import Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, LiveAttempt, OpenOccurrence, Term
 from singd.runner import Ended, Run, Runner
@@ -36,47 +35,6 @@ LONGEST_SLEEP_S = 10.0
 """Clock steps and suspend heal themselves within this."""
 BATCH = 2_000
 """Schedules dealt with in one transaction: while these start, the next are planned."""
-
-Kind = tuple[str, str]
-"""(task, isolation): what shares room."""
-
-RUNS, WAITS, RETRIES = "runs", "waits", "waits for its retry"
-
-
-@dataclass(slots=True)
-class Unfinished:
-    """An occurrence that is not done; `doing`: runs, waits, waits for its retry."""
-
-    occurrence_id: int
-    doing: str = WAITS
-    retries_used: int = 0
-
-
-@dataclass(slots=True)
-class Line:
-    """One schedule's standing in this term: where its cursor is, and what of it is unfinished, in order."""
-
-    schedule: Schedule
-    cursor: datetime
-    next_at: datetime | None = None
-    planned: bool = False
-    unfinished: dict[int, Unfinished] = field(default_factory=dict)
-
-    def blocker(self) -> Blocker | None:
-        """The newest unfinished occurrence, if any."""
-        if not self.unfinished:
-            return None
-        last = next(reversed(self.unfinished.values()))
-        return Blocker(str(last.occurrence_id), last.doing)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A recording, and whether it may start at once."""
-
-    line: Line
-    recording: Recording
-    start: bool = False
 
 
 class Scheduler:
@@ -121,8 +79,8 @@ class Scheduler:
             TermLost: The ledger refused a write of this epoch.
             EdgeError: The ledger cannot be reached.
         """
-        adoption = await self._ledger.adopt(self._term)
         self._runner.on_end, self._runner.on_room = self._on_end, self._ring
+        adoption = await self._ledger.adopt(self._term)
         await self._take_over(adoption, startup_at, self._clock.now())
         strangers = Strangers(
             self._term,
@@ -166,11 +124,10 @@ class Scheduler:
         """Lines from cursors; a schedule without one begins now, so no past instant of it is due."""
         new: dict[str, datetime] = {}
         for name, schedule in self._schedules.items():
-            cursor = adoption.cursors.get(name)
-            if cursor is None:
-                cursor = new[name] = _first_cursor(schedule, startup_at, now)
-            line = self.lines[name] = Line(schedule, cursor)
-            self._arm(line, next_after(schedule.trigger, cursor))
+            line = self.lines[name] = Line(schedule, adoption.cursors.get(name, now))
+            if name not in adoption.cursors:
+                line.cursor = new[name] = _first_cursor(line, startup_at)
+            self._arm(line, next_after(schedule.trigger, line.cursor))
         if new:
             await self._ledger.record(self._term, self._generation, [], new)
         self._adopt_live(adoption.live)
@@ -198,10 +155,8 @@ class Scheduler:
             self._start_next(line)
 
     async def _record_startup(self, startup_at: datetime) -> None:
-        lines = [
-            line for line in self.lines.values() if _is_startup(line.schedule) and line.cursor < startup_at
-        ]
-        due = [self._admit(line, startup_at, backlog=True, blocked=False) for line in lines]
+        lines = [line for line in self.lines.values() if line.is_startup and line.cursor < startup_at]
+        due = [judge(line, startup_at, backlog=True) for line in lines]
         for line in lines:
             line.cursor = startup_at
         await self._record(due, {line.schedule.name: startup_at for line in lines})
@@ -221,61 +176,11 @@ class Scheduler:
                 line = self.lines[heapq.heappop(self._by_due)[1]]
                 step = plan(line.schedule.trigger, line.schedule.policy, line.cursor, now)
                 planned.append((line, step))
-                due.extend(self._from_plan(line, step))
+                due.extend(from_plan(line, step))
             for line, step in planned:
                 line.cursor = step.cursor or line.cursor
                 self._arm(line, step.next_at)
             await self._record(due, {line.schedule.name: line.cursor for line, _ in planned})
-
-    def _from_plan(self, line: Line, step: Plan) -> Iterable[Due]:
-        for gone in step.ranges:
-            yield self._range(line, gone)
-        backlog = len(step.run) > 1 or not line.planned
-        line.planned = True
-        for index, due_at in enumerate(step.run):
-            yield self._admit(line, due_at, backlog=backlog, blocked=index > 0)
-
-    def _range(self, line: Line, gone: Range) -> Due:
-        occurrence = Occurrence(line.schedule.name, gone.first)
-        until = gone.last if gone.count > 1 else None
-        return self._not_run(line, occurrence, gone.verdict, gone.reason, until, gone.count)
-
-    def _admit(self, line: Line, due_at: datetime, *, backlog: bool, blocked: bool) -> Due:
-        """One instant that should run: start it, let it wait, or skip it."""
-        schedule, occurrence = line.schedule, Occurrence(line.schedule.name, due_at)
-        if not schedule.enabled:
-            return self._not_run(line, occurrence, Verdict.SKIPPED, "enabled = false")
-        admission, reason = admit(schedule.policy.overlap, line.blocker(), backlog=backlog)
-        if admission is Admission.SKIP:
-            return self._not_run(line, occurrence, Verdict.SKIPPED, reason)
-        if admission is Admission.REPLACE:
-            self._replace(line, due_at)
-        start = admission is Admission.START and not blocked
-        return Due(line, Recording(occurrence, schedule.task, None), start)
-
-    def _not_run(
-        self,
-        line: Line,
-        occurrence: Occurrence,
-        verdict: Verdict,
-        reason: str,
-        until: datetime | None = None,
-        count: int = 1,
-    ) -> Due:
-        self._emit(NotRun(occurrence, verdict, reason, count, until))
-        return Due(
-            line, Recording(occurrence, line.schedule.task, verdict, reason, due_until=until, count=count)
-        )
-
-    def _replace(self, line: Line, due_at: datetime) -> None:
-        """End what runs and let go what waits: the occurrence due at `due_at` stands for them."""
-        reason = f"overlap = replace: the occurrence of {due_at:%FT%TZ} stands for it"
-        for unfinished in list(line.unfinished.values()):
-            if unfinished.doing == RUNS:
-                self._runner.cancel(unfinished.occurrence_id, reason)
-            else:
-                self._verdicts[unfinished.occurrence_id] = (Verdict.SUPERSEDED, reason)
-                del line.unfinished[unfinished.occurrence_id]
 
     # -- recording and starting -------------------------------------------------------------------
 
@@ -283,24 +188,44 @@ class Scheduler:
         """Write rows and cursors at once; attempts are opened with them as far as there is room."""
         budget = _Budget(self._runner, {kind for kind, queue in self._ready.items() if queue})
         recordings = [
-            _opened(item.recording) if item.start and budget.take(item.line) else item.recording
+            opened(item.recording) if item.start and budget.take(item.line) else item.recording
             for item in due
         ]
         answers = await self._ledger.record(self._term, self._generation, recordings, cursors)
         claimed = self._clock.boot()
         runs: list[Run] = []
         for item, answer in zip(due, answers, strict=True):
-            if item.recording.verdict is None and answer.occurrence_id is not None:
+            if item.recording.verdict is not None:
+                self._tell(item.recording)
+            elif answer.occurrence_id is not None:
                 self._recorded(item, answer, answer.occurrence_id, runs, claimed)
         self._runner.launch(runs)
 
     def _recorded(self, item: Due, answer: Recorded, number: int, runs: list[Run], claimed: float) -> None:
+        if item.replaces:
+            self._replace(item.line, item.recording)
         unfinished = item.line.unfinished[number] = Unfinished(number)
         if answer.attempt is not None:
             unfinished.doing = RUNS
             runs.append(Run(answer.attempt, item.line.schedule, 0, claimed))
         elif item.start:
             self._make_ready(item.line, unfinished)
+
+    def _tell(self, recording: Recording) -> None:
+        verdict = recording.verdict or Verdict.RAN
+        self._emit(
+            NotRun(recording.occurrence, verdict, recording.reason, recording.count, recording.due_until)
+        )
+
+    def _replace(self, line: Line, recording: Recording) -> None:
+        """End what runs and let go what waits: this occurrence stands for them, and starts when they are gone."""
+        reason = f"overlap = replace: the occurrence of {recording.occurrence.due_at:%FT%TZ} stands for it"
+        for unfinished in list(line.unfinished.values()):
+            if unfinished.doing == RUNS:
+                self._runner.cancel(unfinished.occurrence_id, reason)
+            else:
+                self._verdicts[unfinished.occurrence_id] = (Verdict.SUPERSEDED, reason)
+                del line.unfinished[unfinished.occurrence_id]
 
     async def _start_ready(self) -> None:
         """Open attempts for what may start, in order, as far as there is room."""
@@ -318,7 +243,8 @@ class Scheduler:
             self._launch(starting, attempts)
 
     def _make_ready(self, line: Line, unfinished: Unfinished) -> None:
-        self._ready[_kind(line)].append((line, unfinished))
+        unfinished.doing = READY
+        self._ready[line.kind].append((line, unfinished))
 
     def _launch(
         self, starting: Sequence[tuple[Line, Unfinished]], attempts: Sequence[Attempt | None]
@@ -350,8 +276,7 @@ class Scheduler:
         while self._retries and self._retries[0][0] <= now:
             _, number, name = heapq.heappop(self._retries)
             line = self.lines[name]
-            if number in line.unfinished:
-                line.unfinished[number].doing = WAITS
+            if number in line.unfinished and line.unfinished[number].doing == RETRIES:
                 self._make_ready(line, line.unfinished[number])
 
     def _take_end(self, end: Ended) -> None:
@@ -371,13 +296,9 @@ class Scheduler:
         heapq.heappush(self._retries, (retry_at, unfinished.occurrence_id, line.schedule.name))
 
     def _start_next(self, line: Line) -> None:
-        """The oldest that waits may start, if nothing of this schedule is being worked on."""
-        if not line.unfinished:
-            return
-        allow = line.schedule.policy.overlap is Overlap.ALLOW
-        first = next(iter(line.unfinished.values()))
-        if first.doing == WAITS and (allow or all(item.doing == WAITS for item in line.unfinished.values())):
-            self._make_ready(line, first)
+        unfinished = line.next_to_start()
+        if unfinished is not None:
+            self._make_ready(line, unfinished)
 
 
 class _Budget:
@@ -392,26 +313,15 @@ class _Budget:
 
     def take(self, line: Line) -> bool:
         """Whether there is room for one more of this schedule's kind; it is then used up."""
-        kind = _kind(line)
+        kind = line.kind
         if kind not in self._left:
             self._left[kind] = self._runner.room(line.schedule)
         self._left[kind] -= 1
         return self._left[kind] >= 0
 
 
-def _kind(line: Line) -> Kind:
-    return line.schedule.task, line.schedule.policy.isolation
-
-
-def _opened(recording: Recording) -> Recording:
-    return Recording(recording.occurrence, recording.task, Verdict.RAN, open_attempt=True)
-
-
-def _is_startup(schedule: Schedule) -> bool:
-    return isinstance(schedule.trigger, Startup)
-
-
-def _first_cursor(schedule: Schedule, startup_at: datetime | None, now: datetime) -> datetime:
-    if _is_startup(schedule) and startup_at is not None:
+def _first_cursor(line: Line, startup_at: datetime | None) -> datetime:
+    """A schedule nobody saw before begins now; a startup schedule still gets the startup that is going on."""
+    if line.is_startup and startup_at is not None:
         return startup_at - timedelta(microseconds=1)
-    return now
+    return line.cursor
