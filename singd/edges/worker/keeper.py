@@ -1,0 +1,324 @@
+"""The daemon's side of the keeper: start it, beat, ask for processes, learn how they ended (`ports.Keeper`).
+
+Life: `start()` -> `serve()` in a nursery (beats and reads until cancelled, raises KeeperGone if the keeper dies)
+-> `stop()`, which ends everything in order and returns once the keeper is gone. When the keeper dies instead, its
+children die with it (PR_SET_PDEATHSIG) and their descendants come to the daemon, which is a subreaper for
+that one case: `kill_orphans()` ends them, and a new KeeperClient may be started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+import singd
+from singd.edges.worker import keeper_main, proctree
+from singd.errors import EdgeError, KeeperGone, SingdError
+from singd.ports import Exit, ProcessSpec
+
+BEAT_S = 4.0
+SILENCE_S = 15.0
+"""The keeper ends everything after this long without a beat (on CLOCK_MONOTONIC: suspend does not count)."""
+STOP_S = 40.0
+"""Longest wait for an orderly stop; above the keeper's own limit, so it never cuts that short."""
+ORPHANS_S = 5.0
+FDS_MOST = 60
+BACKLOG_MOST = 10_000
+
+_START = "import sys; sys.path.append(sys.argv[1]); from singd.edges.worker.keeper_main import main; main(int(sys.argv[2]), float(sys.argv[3]))"
+
+
+class KeeperProcess:
+    """A child of the keeper (`ports.Process`)."""
+
+    def __init__(self, client: KeeperClient, number: int) -> None:
+        self._client, self._number = client, number
+        self._pid = 0
+        self._exit: Exit | None = None
+        self._error: str | None = None
+        self._started = trio.Event()
+        self._gone = trio.Event()
+        self._unwanted = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also its session."""
+        return self._pid
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended; None while it, or anything of its tree, lives."""
+        return self._exit
+
+    def signal(self, number: int) -> None:
+        """To the process alone; a process that is gone is no error."""
+        self._client._say({"op": "signal", "id": self._number, "number": int(number)})
+
+    def end(self, grace_s: float) -> None:
+        """The whole tree: polite signal, `grace_s`, KILL. Returns at once; `wait` tells."""
+        self._client._say({"op": "end", "id": self._number, "grace": grace_s})
+
+    async def wait(self) -> Exit:
+        """Until it and its whole tree are gone.
+
+        Raises:
+            KeeperGone: The keeper died first.
+        """
+        await self._gone.wait()
+        if self._exit is None:
+            raise KeeperGone("the keeper died; its processes end with it")
+        return self._exit
+
+    def _hear(self, word: dict[str, Any]) -> None:
+        if word["op"] == "spawned":
+            self._pid = word["pid"]
+            if self._unwanted:
+                self.end(0)
+        elif word["op"] == "failed":
+            self._error = str(word["error"])
+        if word["op"] == "exited":
+            self._exit = Exit(word["status"], word["rss"], word["strays"])
+        if word["op"] != "spawned":
+            self._gone.set()
+        self._started.set()
+
+    def _lose(self) -> None:
+        self._error = "gone"
+        self._started.set()
+        self._gone.set()
+
+
+class KeeperClient:
+    """Starts and speaks to one keeper process (`ports.Keeper`).
+
+    Args:
+        silence_s: Seconds without a beat after which the keeper ends everything.
+    """
+
+    def __init__(self, *, silence_s: float = SILENCE_S) -> None:
+        self.silence_s = silence_s
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
+        self._known: dict[int, KeeperProcess] = {}
+        self._next = 0
+        self._gone = False
+        self._backlog: list[tuple[bytes, list[int]]] = []
+        self._room = trio.Event()
+
+    @property
+    def pid(self) -> int:
+        """The keeper's own process id; 0 before `start`."""
+        return self._popen.pid if self._popen else 0
+
+    def start(self) -> None:
+        """Start the keeper process and become a subreaper. Call once, before `serve`.
+
+        Raises:
+            EdgeError: It could not be started.
+        """
+        proctree.prctl(proctree.PR_SET_CHILD_SUBREAPER, 1)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        root = str(Path(singd.__file__).parent.parent)
+        with theirs:
+            try:
+                self._popen = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _START, root, str(theirs.fileno()), str(self.silence_s)],
+                    pass_fds=[theirs.fileno()], start_new_session=True, env={}, cwd="/",
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise EdgeError(f"the keeper could not be started: {error}") from error
+        self._sock = ours
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Beat and listen until cancelled.
+
+        Raises:
+            KeeperGone: The keeper died. Every `wait` has been told.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat)
+            nursery.start_soon(self._write)
+            task_status.started()
+            await self._listen()
+            nursery.cancel_scope.cancel()
+        await self._lose_all()
+        raise KeeperGone(f"the keeper (pid {self.pid}) died")
+
+    async def spawn(self, spec: ProcessSpec) -> KeeperProcess:
+        """Start a process under the keeper.
+
+        Raises:
+            EdgeError: The program cannot be started.
+            KeeperGone: The keeper is dead.
+        """
+        self._next += 1
+        number = self._next
+        process = self._known[number] = KeeperProcess(self, number)
+        fds = dict(spec.fds or {})
+        if len(fds) > FDS_MOST or any(number >= 100 for number in fds):
+            raise ValueError(f"at most {FDS_MOST} descriptors below 100: {sorted(fds)}")
+        order = {
+            "op": "spawn", "id": number, "argv": list(spec.argv), "env": dict(spec.env), "cwd": str(spec.cwd),
+            "fds": list(fds), "user": spec.user, "limits": dict(spec.limits or {}), "server": spec.server,
+            "stop_signal": spec.stop_signal, "stop_s": spec.stop_s,
+        }  # fmt: skip
+        try:
+            self._say(order, list(fds.values()))
+            await process._started.wait()
+        except SingdError:
+            self._known.pop(number, None)
+            raise
+        except BaseException:
+            process._unwanted = True  # cancelled while it was being born: end it when we hear of it
+            if process.pid:
+                process.end(0)
+            raise
+        if self._gone:
+            raise KeeperGone("the keeper is dead")
+        if process._error is not None:
+            raise EdgeError(f"{spec.argv[0]} could not be started: {process._error}")
+        return process
+
+    async def stop(self) -> None:
+        """End everything in order (servers last) and wait until the keeper is gone. Not while `serve` runs."""
+        if self._sock is None:
+            return
+        self._say({"op": "stop"})
+        with trio.move_on_after(STOP_S, shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                await self._listen()
+                nursery.cancel_scope.cancel()
+        await self._lose_all()
+
+    async def kill_orphans(self) -> int:
+        """End what the dead keeper left to us, within 5 s: every child of ours that is in another session.
+
+        Whatever the daemon starts itself must therefore stay in the daemon's session. Call it before the next
+        keeper is started. Servers were sent SIGQUIT by the kernel and get a second for it.
+
+        Returns:
+            How many processes there were.
+        """
+        ended: set[int] = set()
+        begun = trio.current_time()
+        while (orphans := _orphans()) and (waited := trio.current_time() - begun) < ORPHANS_S:
+            for pid in orphans - ended:
+                proctree.send(pid, signal.SIGTERM)
+            ended |= orphans
+            if waited > keeper_main.SERVER_S:
+                proctree.kill_tree(orphans)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
+            await trio.sleep(0.02)
+        return len(ended)
+
+    # ------------------------------------------------------------------ the socket
+
+    def _say(self, word: dict[str, Any], fds: list[int] | None = None) -> None:
+        if self._gone or self._sock is None:
+            if word["op"] == "spawn":
+                raise KeeperGone("the keeper is dead")
+            return
+        if len(self._backlog) > BACKLOG_MOST and word["op"] == "spawn":
+            raise EdgeError(f"the keeper (pid {self.pid}) does not answer")
+        data = json.dumps(word).encode()
+        if len(data) > keeper_main.FRAME // 2:
+            raise EdgeError("arguments and environment are too large for the keeper (128 KiB)")
+        # What cannot be sent now waits with its own copies of the descriptors: the caller may close his.
+        self._backlog.append((data, [os.dup(fd) for fd in fds or ()]))
+        self._flush()
+
+    def _flush(self) -> None:
+        assert self._sock is not None
+        while self._backlog:
+            data, fds = self._backlog[0]
+            try:
+                socket.send_fds(self._sock, [data], fds)
+            except BlockingIOError:
+                self._room.set()
+                return
+            except OSError:
+                pass  # the keeper is gone: `_listen` sees it too, and says so
+            del self._backlog[0]
+            for fd in fds:
+                os.close(fd)
+
+    async def _write(self) -> None:
+        """Send what did not fit at once."""
+        assert self._sock is not None
+        while True:
+            await self._room.wait()
+            self._room = trio.Event()
+            await trio.lowlevel.wait_writable(self._sock)
+            self._flush()
+
+    async def _beat(self) -> None:
+        while True:
+            if not self._backlog:
+                self._say({"op": "beat"})
+            await trio.sleep(min(BEAT_S, self.silence_s / 4))
+
+    async def _listen(self) -> None:
+        """Read words until the end of the file."""
+        assert self._sock is not None
+        while True:
+            try:
+                data = self._sock.recv(keeper_main.FRAME)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._sock)
+                continue
+            except OSError:
+                return
+            if not data:
+                return
+            word = json.loads(data)
+            process = self._known.get(word.get("id", 0))
+            if process is not None:
+                process._hear(word)
+                if word["op"] != "spawned":
+                    del self._known[word["id"]]
+
+    async def _lose_all(self) -> None:
+        self._gone = True
+        for process in self._known.values():
+            process._lose()
+        self._known.clear()
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        for _, fds in self._backlog:
+            for fd in fds:
+                os.close(fd)
+        self._backlog.clear()
+        with trio.CancelScope(shield=True):
+            await self._reap()
+
+    async def _reap(self) -> None:
+        """It closed its socket, so it is ending everything and then exits; one that does not is ended."""
+        if self._popen is None:
+            return
+        give_up = trio.current_time() + ORPHANS_S + 1
+        while self._popen.poll() is None:
+            if trio.current_time() > give_up:
+                self._popen.kill()
+            await trio.sleep(0.01)
+
+
+def _orphans() -> set[int]:
+    """Our children in sessions of their own."""
+    me, session = os.getpid(), os.getsid(0)
+    return {pid for pid, seen in proctree.snapshot().items() if seen.parent == me and seen.session != session}
