@@ -23,7 +23,7 @@ import trio
 
 from singd.agenda import Line
 from singd.core.values import Isolation, Schedule
-from singd.events import Draining, Emit, Notice
+from singd.events import Draining, Emit, Event, LedgerAway, Notice, TermBegan
 from singd.leadership import Trust, lead
 from singd.ports import Clock, Election, Executor, Ledger, NodeInfo, Registration, Term
 from singd.runner import Provide, Runner
@@ -78,6 +78,11 @@ class Daemon:
         """Ask it to end; `run` returns when it has."""
         self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop.is_set()
+
     def lines(self) -> Mapping[str, Line]:
         """Each schedule's standing in the present term; empty outside of one."""
         return self._scheduler.lines if self._scheduler else {}
@@ -130,6 +135,14 @@ class Daemon:
             await self._scheduler.run(self._startup_at)
         finally:
             self._scheduler = None
+
+    def _note(self, event: Event) -> None:
+        """Keep what keeps the cluster's work waiting, for status; pass everything on."""
+        if isinstance(event, LedgerAway):
+            self.trouble = event.reason
+        elif isinstance(event, TermBegan):
+            self.trouble = ""
+        self.parts.emit(event)
 
     async def _drain(self) -> None:
         running = len(self.runner.running())

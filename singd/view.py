@@ -1,0 +1,95 @@
+"""What the control socket may see of the daemon: a snapshot of values, never a handle on anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from singd.control import RunningAttempt, ScheduleView, Setting, Snapshot, Trouble
+from singd.core.values import Log
+from singd.daemon import Daemon
+
+Settings = Callable[[str], Sequence[Setting]]
+
+
+class View:
+    """A `control.DaemonView` over one daemon.
+
+    Args:
+        daemon: The daemon.
+        database: Where the ledger is, for people, asked each time.
+        config_file: The main file of the generation in force.
+        settings: Effective values of a schedule with their origins.
+        troubles: Standing facts an operator should know, asked each time.
+        unavailable: Schedule -> why its task cannot run.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        database: Callable[[], str],
+        config_file: str,
+        settings: Settings,
+        troubles: Callable[[], Sequence[Trouble]],
+    ) -> None:
+        self._daemon = daemon
+        self._database = database
+        self._config_file = config_file
+        self._settings = settings
+        self._troubles = troubles
+
+    def snapshot(self) -> Snapshot:
+        """What is so at this moment."""
+        daemon, parts = self._daemon, self._daemon.parts
+        epoch = daemon.trust.epoch
+        return Snapshot(
+            node=parts.node.name,
+            role=parts.node.role,
+            version=parts.node.version,
+            state=self._state(),
+            database=self._database(),
+            started_at=daemon.started_at,
+            now=parts.clock.now(),
+            config_file=self._config_file,
+            generation=daemon.generation,
+            epoch=epoch,
+            trust_s=round(daemon.trust.remaining_s(), 3) if epoch is not None else None,
+            leader=parts.node.name if epoch is not None else "",
+            schedules=self._schedules(),
+            running=self._running(),
+            troubles=tuple(self._troubles()),
+        )
+
+    def settings(self, schedule: str) -> Sequence[Setting]:
+        """Every effective value of a schedule in force."""
+        return self._settings(schedule)
+
+    def live_log(self, occurrence_id: int) -> Log | None:
+        """What a running attempt has written so far."""
+        return self._daemon.runner.log(occurrence_id)
+
+    def _state(self) -> str:
+        daemon = self._daemon
+        if daemon.stopping:
+            return "stopping"
+        if daemon.trust.epoch is not None:
+            return "leading"
+        return "no database" if daemon.trouble else "starting"
+
+    def _schedules(self) -> Sequence[ScheduleView]:
+        lines = self._daemon.lines()
+        return tuple(
+            ScheduleView(schedule, lines[name].cursor if name in lines else None)
+            for name, schedule in self._daemon.parts.schedules.items()
+        )
+
+    def _running(self) -> Sequence[RunningAttempt]:
+        return tuple(
+            RunningAttempt(
+                run.attempt.run_id,
+                run.attempt.number,
+                run.schedule.name,
+                run.attempt.occurrence.due_at,
+                run.attempt.epoch,
+            )
+            for run in self._daemon.runner.running()
+        )
