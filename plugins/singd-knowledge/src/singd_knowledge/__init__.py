@@ -1,0 +1,1 @@
+"""Loads a tree of JSON templates into `knowledge.knowledge_artifact`, one row a file."""

@@ -1,0 +1,1 @@
+delete from knowledge.knowledge_artifact where source = %(source)s and id = any(%(ids)s);
