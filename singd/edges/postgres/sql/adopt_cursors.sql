@@ -1,0 +1,1 @@
+SELECT schedule, due_at FROM cursor WHERE owner = 'cluster'

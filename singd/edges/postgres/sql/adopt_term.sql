@@ -1,0 +1,1 @@
+SELECT startup_at FROM leader WHERE epoch = %(epoch)s

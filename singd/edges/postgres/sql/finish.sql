@@ -1,0 +1,9 @@
+-- Ends without a word: no error, result, log, retry or skip. `lost` gives way only where nothing followed
+-- it (at_most_once); see finish_in_full.sql.
+UPDATE attempt a
+SET state = t.state, finished_at = coalesce(t.finished_at, clock_timestamp()),
+    started_at = coalesce(t.started_at, a.started_at)
+FROM unnest(%(tokens)s::uuid[], %(states)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+    AS t (token, state, started_at, finished_at)
+WHERE a.token = t.token AND a.state IN ('claimed', 'running')
+RETURNING a.token::text

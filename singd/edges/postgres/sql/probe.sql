@@ -1,0 +1,3 @@
+-- Whether a lock of this session can mean anything: see election.py.
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, pg_backend_pid(),
+       current_setting('idle_session_timeout')

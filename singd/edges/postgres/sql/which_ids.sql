@@ -1,0 +1,1 @@
+SELECT id FROM occurrence WHERE id = ANY (%(ids)s::bigint[])
