@@ -1,0 +1,173 @@
+"""The daemon's answers as JSON values: pure, so that what `--json` promises is tested without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from singd.core.cron import Cron
+from singd.core.history import AttemptRow, Judgement, OccurrenceRow
+from singd.core.trigger import next_after
+from singd.core.units import format_duration
+from singd.core.values import At, Every, Log, Schedule, State, Trigger
+from singd.views import ScheduleView, Snapshot, Trouble
+
+NEXT_RUNS = 3
+LATE = timedelta(seconds=10)
+"""A schedule is late when an instant of it is older than its grace and this, and not yet dealt with."""
+MISSED_FOR = timedelta(days=1)
+"""How long a missed instant that nothing followed is shown as a problem."""
+_BAD_ENDS = (State.FAILED, State.TIMED_OUT, State.LOST)
+
+
+def text(at: datetime | None) -> str | None:
+    """RFC 3339, UTC, Z."""
+    return None if at is None else at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def plain(value: Any) -> Any:
+    """The value with instants, spans and other kinds as text, all the way down."""
+    match value:
+        case datetime():
+            return text(value)
+        case timedelta():
+            return format_duration(value)
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case None | bool() | int() | float():
+            return value
+    return str(value)
+
+
+def trigger_text(trigger: Trigger) -> str:
+    """A trigger in one short phrase."""
+    match trigger:
+        case Cron():
+            return f"cron {trigger.expression}" + (
+                f" {trigger.timezone}" if trigger.timezone != "UTC" else ""
+            )
+        case Every():
+            return f"every {format_duration(trigger.interval)}"
+        case At():
+            return f"at {text(trigger.instant)}"
+    return "startup"
+
+
+def entry(row: OccurrenceRow) -> dict[str, Any]:
+    """One occurrence as `singd runs` gives it, with its last attempt. A range that cannot be counted out keeps its ends."""
+    last = row.attempts[-1] if row.attempts else None
+    ends = {} if row.due_until is None else {"due_until": text(row.due_until), "count": row.count}
+    return {
+        "schedule": row.schedule, "task": row.task, "owner": row.owner, "due_at": text(row.due_at),
+        "verdict": row.verdict, "reason": row.reason, "outcome": row.outcome and str(row.outcome), "standing": row.standing,
+        "run_id": str(row.occurrence_id), "generation": row.generation, "retry_at": text(row.retry_at),
+        **_attempt(last), **ends,
+    }  # fmt: skip
+
+
+_NO_ATTEMPT = dict.fromkeys(
+    ("attempt", "node", "epoch", "state", "started_at", "finished_at", "result", "error")
+)
+
+
+def _attempt(last: AttemptRow | None) -> dict[str, Any]:
+    if last is None:
+        return _NO_ATTEMPT
+    return {
+        "attempt": last.number, "node": last.node, "epoch": last.epoch, "state": str(last.state),
+        "started_at": text(last.started_at), "finished_at": text(last.finished_at),
+        "result": plain(last.result), "error": last.error,
+    }  # fmt: skip
+
+
+def listed(view: ScheduleView, now: datetime, last: OccurrenceRow | None) -> dict[str, Any]:
+    """One schedule as `singd list` gives it."""
+    schedule = view.schedule
+    return {
+        "schedule": schedule.name, "task": schedule.task, "trigger": trigger_text(schedule.trigger),
+        "scope": str(schedule.scope), "role": schedule.role, "enabled": schedule.enabled, "here": view.here,
+        "unavailable": view.unavailable, "next": text(_next_at(view, now)), "last": last and entry(last),
+    }  # fmt: skip
+
+
+def next_runs(found: Snapshot) -> list[dict[str, Any]]:
+    """The next few instants of the whole configuration."""
+    due = [(at, view.schedule.name) for view in found.schedules if (at := _next_at(view, found.now))]
+    return [{"schedule": name, "due_at": text(at)} for at, name in sorted(due)[:NEXT_RUNS]]
+
+
+def _next_at(view: ScheduleView, now: datetime) -> datetime | None:
+    runs = view.here and view.schedule.enabled and not view.unavailable
+    return next_after(view.schedule.trigger, now) if runs else None
+
+
+def problems_of(found: Snapshot, latest: Mapping[str, OccurrenceRow]) -> Iterator[Trouble]:
+    """What is wrong with the schedules: unavailable, late, or ended badly the last time."""
+    for view in found.schedules:
+        name = view.schedule.name
+        if view.unavailable:
+            yield Trouble(f"{name} is unavailable: {view.unavailable}", "`singd plugins`")
+        if (due := _late_since(view, found.now)) is not None:
+            yield Trouble(
+                f"{name} is late: its instant {text(due)} is not dealt with",
+                f"`singd why {name} --at {text(due)}`",
+            )
+        if (last := latest.get(name)) is not None:
+            yield from _bad_end(last, found.now)
+
+
+def _late_since(view: ScheduleView, now: datetime) -> datetime | None:
+    if view.cursor is None or not view.here:
+        return None
+    due = next_after(view.schedule.trigger, view.cursor)
+    return due if due is not None and due < now - view.schedule.policy.grace - LATE else None
+
+
+def _bad_end(last: OccurrenceRow, now: datetime) -> Iterator[Trouble]:
+    when = text(last.due_until or last.due_at)
+    if last.outcome in _BAD_ENDS:
+        words = str(last.outcome).replace("_", " ")
+        first = last.attempts[-1].error.strip().split("\n")[0][:200]
+        yield Trouble(
+            f"{last.schedule} {words} at {when}" + (f": {first}" if first else ""),
+            f"`singd logs {last.occurrence_id}`",
+        )
+    elif last.verdict == "missed" and now - (last.due_until or last.due_at) < MISSED_FOR:
+        yield Trouble(
+            f"{last.schedule} missed {when}: {last.reason}", f"`singd why {last.schedule} --at {when}`"
+        )
+
+
+def explained(
+    name: str, at: datetime, found: Snapshot, schedule: Schedule | None, judged: Judgement
+) -> dict[str, Any]:
+    """The answer to `singd why`."""
+    row = judged.row
+    return {
+        "schedule": name, "at": text(at), "now": text(found.now), "state": judged.state,
+        "configured": schedule is not None, "enabled": schedule is None or schedule.enabled,
+        "trigger": schedule and trigger_text(schedule.trigger),
+        "before": text(judged.before), "after": text(judged.after), "leader": found.leader, "node_state": found.state,
+        "occurrence": row and entry(row), "attempts": [plain(asdict(one)) for one in row.attempts] if row else [],
+    }  # fmt: skip
+
+
+def output_from(log: Log, offset: int) -> tuple[bytes, int, int]:
+    """What an attempt has written from a byte on.
+
+    Returns:
+        The bytes that are kept, how many between them and `offset` are not kept, and the offset to ask from next.
+    """
+    behind = len(log.head) + log.dropped
+    end = behind + len(log.tail)
+    if offset < len(log.head):
+        return log.head[offset:] + (_gap(log.dropped) if log.dropped else b"") + log.tail, log.dropped, end
+    return log.tail[max(offset - behind, 0) :], max(behind - offset, 0), end
+
+
+def _gap(dropped: int) -> bytes:
+    return f"\n[… {dropped} bytes are not kept …]\n".encode()

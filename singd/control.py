@@ -1,0 +1,209 @@
+"""What the daemon answers when an operator asks: one coroutine a verb, over two views that the shell is given.
+
+    control socket -> ControlHandlers -> DaemonView (what is so in this process, at once)
+     (an edge)                        -> LedgerView (what the ledger says, may take a while or fail)
+
+Answers are JSON values and are the contract of `--json`; the client turns them into tables. `status` and `list`
+answer without the ledger too: what cannot be known is null, and the problem is the first line.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any
+
+import trio
+
+from singd.answers import entry, explained, listed, next_runs, output_from, plain, problems_of, text
+from singd.core.history import AttemptRow, OccurrenceRow, expand, judge
+from singd.core.values import Log
+from singd.errors import EdgeError
+from singd.views import (
+    BadRequest,
+    DaemonView,
+    LedgerView,
+    NotFound,
+    RunningAttempt,
+    ScheduleView,
+    Setting,
+    Snapshot,
+    Trouble,
+)
+
+__all__ = [
+    "Answer", "ControlHandlers", "DaemonView", "Handler", "LedgerView", "RunningAttempt", "ScheduleView", "Setting",
+    "Snapshot", "Trouble",
+]  # fmt: skip
+
+Answer = Mapping[str, Any]
+Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
+LEDGER_PATIENCE_S = 3.0
+"""Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
+RUNS_MAX = 1_000
+
+
+class ControlHandlers:
+    """The daemon's verbs; `table` is what the control socket serves."""
+
+    def __init__(self, daemon: DaemonView, ledger: LedgerView) -> None:
+        self._daemon = daemon
+        self._ledger = ledger
+
+    def table(self) -> Mapping[str, Handler]:
+        """Verb -> handler."""
+        return {
+            "status": self.status, "list": self.list, "show": self.show,
+            "runs": self.runs, "logs": self.logs, "why": self.why,
+        }  # fmt: skip
+
+    async def status(self, request: Mapping[str, Any]) -> Answer:
+        """What is wrong, then the facts."""
+        found = self._daemon.snapshot()
+        latest, trouble = await self._latest()
+        problems = [*found.troubles, *trouble, *problems_of(found, latest or {})]
+        facts = asdict(found)
+        for left_out in ("schedules", "troubles", "running", "now"):
+            del facts[left_out]
+        return {
+            "status": plain(facts)
+            | {
+                "at": text(found.now),
+                "uptime_s": round((found.now - found.started_at).total_seconds(), 3),
+                "problems": [asdict(problem) for problem in problems],
+                "schedules": len(found.schedules),
+                "next": next_runs(found),
+                "running": [plain(asdict(run)) for run in found.running],
+            }
+        }
+
+    async def list(self, request: Mapping[str, Any]) -> Answer:
+        """Every schedule with its trigger, next instant and last end."""
+        found = self._daemon.snapshot()
+        latest, trouble = await self._latest()
+        entries = [
+            listed(view, found.now, (latest or {}).get(view.schedule.name)) for view in found.schedules
+        ]
+        return {"list": entries, "problems": [asdict(problem) for problem in trouble]}
+
+    async def show(self, request: Mapping[str, Any]) -> Answer:
+        """One schedule: its values and their origins."""
+        name = _word(request, "name")
+        found = self._daemon.snapshot()
+        view = _find(found, name)
+        latest, _ = await self._latest()
+        settings = [plain(asdict(setting)) for setting in self._daemon.settings(name)]
+        return {"show": listed(view, found.now, (latest or {}).get(name)) | {"settings": settings}}
+
+    async def runs(self, request: Mapping[str, Any]) -> Answer:
+        """What became of each instant, newest first, ranges counted out."""
+        name, since = _word(request, "name", ""), _instant(request, "since")
+        limit = request.get("limit", 20)
+        if not isinstance(limit, int) or not 1 <= limit <= RUNS_MAX:
+            raise BadRequest(f"-n is from 1 to {RUNS_MAX}")
+        triggers = {view.schedule.name: view.schedule.trigger for view in self._daemon.snapshot().schedules}
+        rows = await self._ledger.runs(name or None, since, limit)
+        if not rows and name and name not in triggers:
+            raise _no_such_schedule(name, triggers)
+        single = [one for row in rows for one in expand(row, triggers.get(row.schedule), limit)]
+        kept = [one for one in single if since is None or (one.due_until or one.due_at) >= since]
+        kept.sort(key=lambda one: (one.due_at, one.occurrence_id), reverse=True)
+        return {"runs": [entry(one) for one in kept[:limit]]}
+
+    async def why(self, request: Mapping[str, Any]) -> Answer:
+        """The verdict of any instant, and its reason."""
+        name, at = _word(request, "name"), _instant(request, "at")
+        if at is None:
+            raise BadRequest("which instant? give --at")
+        found = self._daemon.snapshot()
+        schedule = next((view.schedule for view in found.schedules if view.schedule.name == name), None)
+        judged = judge(at, found.now, schedule, await self._ledger.known(name, at))
+        if judged.state == "unknown_schedule":
+            raise _no_such_schedule(name, [view.schedule.name for view in found.schedules])
+        return {"why": explained(name, at, found, schedule, judged)}
+
+    async def logs(self, request: Mapping[str, Any]) -> Answer:
+        """The output of an attempt from byte `offset` on; the newest attempt of a schedule, or of a run, or one of it."""
+        row, attempt = await self._find_attempt(_word(request, "run"), request.get("attempt"))
+        offset = request.get("offset", 0)
+        if not isinstance(offset, int) or offset < 0:
+            raise BadRequest("the offset is not a number of bytes")
+        live = self._daemon.live_log(row.occurrence_id) if not attempt.state.terminal else None
+        log = live or await self._ledger.log(row.occurrence_id, attempt.number)
+        data, gap, end = output_from(log or Log(), offset)
+        return {
+            "logs": {
+                "run_id": str(row.occurrence_id), "attempt": attempt.number, "schedule": row.schedule, "due_at": text(row.due_at),
+                "state": str(attempt.state), "over": attempt.state.terminal, "kept": log is not None,
+                "data": base64.b64encode(data).decode("ascii"), "gap": gap, "offset": end, "error": attempt.error,
+                "node": attempt.node,
+            }
+        }  # fmt: skip
+
+    async def _find_attempt(self, run: str, number: object) -> tuple[OccurrenceRow, AttemptRow]:
+        row = await self._find_run(run)
+        attempts = [one for one in row.attempts if number is None or one.number == number]
+        if not attempts:
+            which = "has not begun yet" if number is None else f"has no attempt {number}"
+            raise NotFound(
+                f"run {row.occurrence_id} of {row.schedule} {which}", cure=f"`singd runs {row.schedule}`"
+            )
+        return row, attempts[-1]
+
+    async def _find_run(self, run: str) -> OccurrenceRow:
+        if run.isdigit():
+            row = await self._ledger.run(int(run))
+            if row is None:
+                raise NotFound(f"there is no run {run}", cure="`singd runs` lists them; old ones are deleted")
+            return row
+        rows = await self._ledger.runs(run, None, 20)
+        begun = next((row for row in rows if row.attempts), None)
+        if begun is not None:
+            return await self._ledger.run(begun.occurrence_id) or begun
+        known = [view.schedule.name for view in self._daemon.snapshot().schedules]
+        raise NotFound(f"{run} has not run yet") if run in known else _no_such_schedule(run, known)
+
+    async def _latest(self) -> tuple[Mapping[str, OccurrenceRow] | None, Sequence[Trouble]]:
+        """The newest rows, or why there are none."""
+        try:
+            with trio.fail_after(LEDGER_PATIENCE_S):
+                return await self._ledger.latest(), ()
+        except EdgeError as error:
+            return None, (Trouble(f"the ledger cannot be read: {error}", error.cure),)
+        except trio.TooSlowError:
+            return None, (Trouble(f"the ledger did not answer within {LEDGER_PATIENCE_S:g} s"),)
+
+
+def _find(found: Snapshot, name: str) -> ScheduleView:
+    by_name = {view.schedule.name: view for view in found.schedules}
+    if name not in by_name:
+        raise _no_such_schedule(name, by_name)
+    return by_name[name]
+
+
+def _no_such_schedule(name: str, known: Iterable[str]) -> NotFound:
+    close = get_close_matches(name, list(known), n=1)
+    return NotFound(
+        f"there is no schedule {name!r}",
+        cure=f"did you mean {close[0]}?" if close else "`singd list` has them all",
+    )
+
+
+def _word(request: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    value = request.get(key, default)
+    if not isinstance(value, str):
+        raise BadRequest(f"{key} is missing, or not text")
+    return value
+
+
+def _instant(request: Mapping[str, Any], key: str) -> datetime | None:
+    value = request.get(key)
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRequest(f"{key} is not an instant") from None

@@ -1,0 +1,137 @@
+"""What the control verbs see: the daemon as it is at this moment, and the ledger as it remembers.
+
+Two small Protocols; the composition root (`singd.cli.run`) makes the first from its parts, an edge is the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from singd.core.history import Known, OccurrenceRow
+from singd.core.values import Log, Schedule
+from singd.errors import SingdError
+
+
+class BadRequest(SingdError):
+    """The question cannot be answered as it was asked; the client's own mistake."""
+
+    exit = 2
+
+
+class NotFound(SingdError):
+    """There is no such schedule, run or attempt."""
+
+    exit = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something an operator should know or do."""
+
+    text: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAttempt:
+    """An attempt in progress on this node."""
+
+    run_id: str
+    attempt: int
+    schedule: str
+    due_at: datetime
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleView:
+    """A schedule of the generation in force.
+
+    Attributes:
+        cursor: Every instant up to here was dealt with, as far as this process knows; None outside a term.
+        here: Whether it runs on a node of this role.
+        unavailable: Why its task cannot run ("" = it can).
+    """
+
+    schedule: Schedule
+    cursor: datetime | None = None
+    here: bool = True
+    unavailable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value in force and where it was set: `file:line:column`, or "default"."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is so in the daemon at this moment; no credentials in it.
+
+    Attributes:
+        state: `starting`, `leading`, `standing by`, `no database` or `stopping`.
+        database: Where the ledger is, for people.
+        epoch, trust_s: Of this node's term; None where it does not lead.
+        leader: Name of the leading node; "" = not known here.
+    """
+
+    node: str
+    role: str
+    version: str
+    state: str
+    database: str
+    started_at: datetime
+    now: datetime
+    config_file: str
+    generation: int | None = None
+    epoch: int | None = None
+    trust_s: float | None = None
+    leader: str = ""
+    schedules: Sequence[ScheduleView] = ()
+    running: Sequence[RunningAttempt] = ()
+    troubles: Sequence[Trouble] = ()
+
+
+class DaemonView(Protocol):
+    """What the handlers see of the daemon; never blocks."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def settings(self, schedule: str) -> Sequence[Setting]:
+        """Every effective value of a schedule in force, in the order of the documentation."""
+        ...
+
+    def live_log(self, occurrence_id: int) -> Log | None:
+        """What the running attempt of an occurrence has written so far; None where none runs here."""
+        ...
+
+
+class LedgerView(Protocol):
+    """What the handlers read of the ledger. Raises EdgeError where it cannot be reached."""
+
+    async def runs(self, schedule: str | None, since: datetime | None, limit: int) -> Sequence[OccurrenceRow]:
+        """The newest rows, newest first, each with its last attempt; of `since` or later."""
+        ...
+
+    async def latest(self) -> Mapping[str, OccurrenceRow]:
+        """Of each schedule the newest row with a verdict that is over, with its last attempt."""
+        ...
+
+    async def known(self, schedule: str, at: datetime) -> Known:
+        """What there is around one instant; its row with every attempt."""
+        ...
+
+    async def run(self, occurrence_id: int) -> OccurrenceRow | None:
+        """One row with every attempt."""
+        ...
+
+    async def log(self, occurrence_id: int, number: int) -> Log | None:
+        """The kept output of an attempt that is over; None where none is kept (any more)."""
+        ...
