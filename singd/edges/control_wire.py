@@ -24,6 +24,7 @@ CLIENTS_MAX = 32
 LENGTH = struct.Struct(">I")
 _PEER = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # asm-generic/socket.h, Linux 4.13; Python has no name for it
+_GROUPS_BYTES = 1024  # the most that Python's getsockopt takes: 256 groups
 _EXITS = ((errors.ConfigError, 65), (errors.NameTaken, 75), (errors.EdgeError, 69))
 
 
@@ -111,10 +112,10 @@ def peer_uid(connection: Any) -> int:
 
 
 def peer_groups(connection: Any) -> set[int]:
-    """Every group of the other end's process; only its first one where the kernel tells no more."""
+    """Every group of the other end's process; only its first one where it has too many to be told."""
     first = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[2]
     try:
-        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 65_536 * 4)
+        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
     except OSError:
         return {first}
     return {first, *struct.unpack(f"{len(more) // 4}I", more)}
