@@ -115,9 +115,9 @@ class Cron:
             CronError: It is not understood, too long, random (`R`), never fires, or the zone is unknown.
         """
         zone = _zone(timezone)
-        hashed_from = name if uses_hash(expression) else ""
-        fields = expand(expression.strip(), seconds, hashed_from)
-        return cls(" ".join(expression.split()), timezone, seconds, hashed_from, fields, zone)
+        text = " ".join(expression.split())
+        hashed_from = name if uses_hash(text) else ""
+        return cls(text, timezone, seconds, hashed_from, expand(text, seconds, hashed_from), zone)
 
     def fixed_time(self) -> bool:
         """Whether it names times of day (Debian cron's distinction): runs once however the clock changes."""

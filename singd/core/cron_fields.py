@@ -56,15 +56,16 @@ class CronError(ValueError):
     """The operator wrote a cron expression or a zone that cannot be.
 
     Attributes:
-        cure: What to write instead; also the end of the message.
+        problem: What is wrong.
+        cure: What to write instead. The message is both.
     """
 
     def __init__(self, problem: str, cure: str) -> None:
-        super().__init__(f"{problem}: {cure}")
-        self.cure = cure
+        super().__init__(problem, cure)
+        self.problem, self.cure = problem, cure
 
-    def __reduce__(self) -> tuple[type[CronError], tuple[str, str]]:
-        return CronError, (str(self).removesuffix(f": {self.cure}"), self.cure)
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.cure}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,25 +157,22 @@ def expand(expression: str, seconds: bool, name: str) -> Fields:
     """Parse an expression into the sets to step on.
 
     Args:
-        expression: Five columns, six (seconds first) with `seconds`, or an alias such as `@daily`.
-        seconds: Whether there is a column of seconds.
+        expression: Without blanks around it: five columns, six with `seconds`, or an alias.
+        seconds: Whether a column of seconds comes first.
         name: The schedule's name, which `H` is hashed from. Pass "" where no `H` is used, so that equal
             expressions share one entry of the cache.
 
     Raises:
         CronError: The text is not understood, ambiguous, too long, or can never fire.
     """
-    columns = _split(expression, seconds)
-    texts = [_prepared(column, text, name) for column, text in zip(_COLUMNS, columns, strict=True)]
-    second, minute, hour, _, month, _ = (
-        _values(column, text) for column, text in zip(_COLUMNS, texts, strict=True)
-    )
+    columns = zip(_COLUMNS, _split(expression, seconds), strict=True)
+    second, minute, hour, day, month, weekday = (_prepared(column, text, name) for column, text in columns)
     fields = Fields(
-        offsets=_offsets(minute, second),
-        hours=hour,
-        months=month,
-        rule=_day_rule(texts[3], texts[5]),
-        fixed=not (texts[1].startswith("*") or texts[2].startswith("*")),
+        offsets=_offsets(_values(_MINUTE, minute), _values(_SECOND, second)),
+        hours=_values(_HOUR, hour),
+        months=_values(_MONTH, month),
+        rule=_day_rule(day, weekday),
+        fixed=not (minute.startswith("*") or hour.startswith("*")),
     )
     if not any(_month_shapes(fields)):
         raise CronError(f"{expression!r} never fires", "name a day that exists in one of its months")
@@ -223,6 +221,8 @@ def _prepared(column: _Column, text: str, name: str) -> str:
 
 
 def _prepared_term(column: _Column, term: str, name: str) -> str:
+    if not term:
+        _refuse_term(column, term)
     if _RANDOM.fullmatch(term):
         problem = f"{term.upper()!r} in the {column.name} field would be another instant on every node"
         raise CronError(problem, f"write H{term[1:]}, which is hashed from the schedule's name and stays")

@@ -38,10 +38,12 @@ class Change:
     after: timedelta
 
 
-def changes(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[Change]:
-    """Every change of the offset in (begin, end), by looking at the clock once a day."""
+def changes(
+    zone: ZoneInfo, begin: datetime, end: datetime, look: timedelta = timedelta(days=1)
+) -> Iterator[Change]:
+    """Every change of the offset in (begin, end], by a look at the clock once a day."""
     while begin < end:
-        following = min(begin + timedelta(days=1), end)
+        following = min(begin + look, end)
         if (before := _offset(zone, begin)) != (after := _offset(zone, following)):
             low, high = begin, following
             while high - low > timedelta(seconds=1):

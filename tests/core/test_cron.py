@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import pickle
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
+from unittest import mock
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -62,6 +66,7 @@ def within(trigger: Cron, begin: datetime, end: datetime) -> list[datetime]:
         ("0 0 * * fri#5", ["2026-01-30 00:00", "2026-05-29 00:00", "2026-07-31 00:00"]),
         ("0 0 * * mon-tue#1", ["2026-01-05 00:00", "2026-01-06 00:00", "2026-02-02 00:00"]),
         ("0 0 * * 5L", ["2026-01-30 00:00", "2026-02-27 00:00", "2026-03-27 00:00"]),
+        ("0 0 * 7 5L", ["2026-07-31 00:00", "2027-07-30 00:00", "2028-07-28 00:00"]),
         ("0 0 * * L5", ["2026-01-30 00:00", "2026-02-27 00:00", "2026-03-27 00:00"]),
         ("0 0 * * friL", ["2026-01-30 00:00", "2026-02-27 00:00", "2026-03-27 00:00"]),
         ("0 0 * * 1#1,5L", ["2026-01-05 00:00", "2026-01-30 00:00", "2026-02-02 00:00"]),
@@ -123,6 +128,7 @@ def test_seconds_come_first_and_only_when_asked_for() -> None:
         ("*/0 * * * *", False, "'*/0' in the minute field", "steps"),
         ("5-5/0 * * * *", False, "'5-5/0' in the minute field", "steps"),
         ("1,,2 * * * *", False, "minute field", "lists"),
+        ("1,,2 * * * * *", True, "second field", "lists"),
         ("5- * * * *", False, "'5-' in the minute field", "ranges"),
         ("-5 * * * *", False, "'-5' in the minute field", "ranges"),
         ("mon * * * *", False, "'mon' in the minute field", "0-59"),
@@ -266,7 +272,15 @@ def test_a_cron_and_its_error_survive_copying_and_pickling() -> None:
         assert twin == trigger
         assert twin.next_after(BEGIN) == trigger.next_after(BEGIN)
     error = pickle.loads(pickle.dumps(CronError("wrong", "right")))
-    assert (str(error), error.cure) == ("wrong: right", "right")
+    assert (str(error), error.problem, error.cure) == ("wrong: right", "wrong", "right")
+
+
+def test_a_thousand_distinct_daily_entries_cost_a_few_dozen_expansions() -> None:
+    before = cron_fields._expanded.cache_info().misses
+    for n in range(1000):
+        Cron.parse(f"{n % 60} {n // 60} * * *", timezone="Europe/Berlin")
+        Cron.parse("17 3 * * *", name=f"schedule {n}")
+    assert cron_fields._expanded.cache_info().misses - before <= 60 + 24 + 1
 
 
 @pytest.mark.parametrize(
@@ -455,6 +469,60 @@ def test_a_day_that_never_was_runs_its_fixed_entries_once_when_it_is_over() -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("timezone", "year"),
+    [
+        ("Africa/Freetown", 1939),  # the two closest changes in tzdata: four days
+        ("America/Boa_Vista", 2000),
+        ("America/Argentina/San_Luis", 2008),
+        ("Africa/Casablanca", 1985),  # the last hour of the UTC year
+        ("Europe/Amsterdam", 1937),
+        ("Asia/Gaza", 2040),
+    ],
+)
+def test_spans_change_where_a_look_at_every_hour_finds_it(timezone: str, year: int) -> None:
+    zone, begin, end = (
+        ZoneInfo(timezone),
+        datetime(year, 1, 1, tzinfo=UTC),
+        datetime(year + 1, 1, 1, tzinfo=UTC),
+    )
+    spans = cron._spans(zone, year)
+    assert (spans[0].start, spans[-1].end) == (begin.timestamp(), end.timestamp())
+    found = [datetime.fromtimestamp(span.start, UTC) for span in spans[1:]]
+    assert found == [change.at for change in changes(zone, begin, end, HOUR)]
+    assert found
+
+
+def made_zone(*shifts: tuple[str, int]) -> ZoneInfo:
+    """A zone at UTC+1 that changes to other offsets (hours) at UTC instants; a TZif file, version 1."""
+    hours = [1, *(hour for _, hour in shifts)]
+    header = struct.pack(">4s16x6l", b"TZif", 0, 0, 0, len(shifts), len(hours), 2)
+    times = [int(utc(at).timestamp()) for at, _ in shifts]
+    types = b"".join(struct.pack(">lbb", hour * 3600, 0, 0) for hour in hours)
+    body = struct.pack(f">{len(times)}l", *times) + bytes(range(1, len(hours))) + types + b"X\0"
+    return ZoneInfo.from_file(io.BytesIO(header + body), key="Made/Up")
+
+
+@pytest.mark.parametrize(
+    "shifts",
+    [
+        [("2026-12-31T23:30", 0)],  # put back in the last half hour of a UTC year
+        [("2026-12-31T23:00", 0), ("2027-01-01T00:30", 2)],
+        [("2026-12-29T12:00", 0), ("2026-12-31T23:30", -1)],
+        [("2026-12-31T23:30", 3)],
+        [("2026-12-29T01:00", 0), ("2027-01-01T00:00", 1)],
+    ],
+)
+def test_changes_at_the_end_of_a_utc_year_are_like_any_other(shifts: list[tuple[str, int]]) -> None:
+    zone, begin, end = made_zone(*shifts), utc("2026-12-28"), utc("2027-01-03")
+    for text, expected in zip(TEXTS, runs([Entry(text) for text in TEXTS], zone, begin, end), strict=True):
+        trigger = replace(Cron.parse(text), _zone=zone)
+        assert within(trigger, begin, end) == expected, text
+        for quarter in range(4 * 94, 4 * 100):  # asked anew at any moment, the answer is the same
+            moment = begin + quarter * HOUR / 4
+            assert trigger.next_after(moment) == min((at for at in expected if at > moment), default=mock.ANY)
+
+
 def test_minutes_of_a_zone_with_odd_seconds_are_local_minutes() -> None:
     assert first("0 12 * * *", 1, "1971-06-01", "Africa/Monrovia") == ["1971-06-01 12:44:30"]
 
@@ -621,8 +689,11 @@ def test_next_after_is_the_least_and_agrees_with_upcoming(
         instant = step
 
 
-@given(st.text(max_size=40) | st.text("*/-,#LHRW@0123456789 monfri", max_size=30), st.booleans())
-@settings(derandomize=True, max_examples=1000, deadline=None)
+columns = st.lists(st.text("*/-,#()?LHRW012789monjan", min_size=1, max_size=5), min_size=5, max_size=6)
+
+
+@given(st.text(max_size=40) | columns.map(" ".join), st.booleans())
+@settings(derandomize=True, max_examples=1500, deadline=None)
 def test_any_text_is_parsed_or_refused_and_nothing_else(text: str, seconds: bool) -> None:
     try:
         trigger = Cron.parse(text, name="fuzz", seconds=seconds)
