@@ -30,7 +30,7 @@ hours or midnights: half-hour changes (Lord Howe), changes at midnight (Cairo), 
 day that vanished (Apia, 2011) take the same path. One comparison keeps results strictly increasing.
 
 Spans are found by asking zoneinfo for the offset every other day of a year and bisecting where it differs,
-to the second, and kept by year. No two changes in tzdata since 1900 are closer than four days.
+to the second, and kept by year. The two closest changes in tzdata are four days apart.
 
 Where this differs from cronsim 2.8, which follows Debian cron too and is what the tests compare with:
 
