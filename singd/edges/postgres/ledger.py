@@ -143,19 +143,21 @@ class PostgresLedger:
 
     async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
         """See `ports.Ledger`. CANCELLED settles only what is still claimed, LOST only what is running."""
+        if not finishes:
+            return set()
         values = {**batches.ends(finishes), "epoch": term.epoch}
 
-        async def body(connection: TrioConnection, repeated: bool) -> set[str]:
+        async def body(connection: TrioConnection, _: bool) -> set[str]:
             fenced, settled = (await run(connection, "settle", values))[0]
             _require(fenced, term)
-            return set(settled) | (await _written(connection, values) if repeated else set())
+            return await _with_earlier(connection, set(settled), values, len(finishes))
 
         return await self._durably("settling attempts", body)
 
     async def _finish(self, name: str, finishes: Sequence[Finish], values: Mapping[str, Any]) -> set[str]:
-        async def body(connection: TrioConnection, repeated: bool) -> set[str]:
+        async def body(connection: TrioConnection, _: bool) -> set[str]:
             accepted = await _end(connection, name, finishes, values)
-            return accepted | (await _written(connection, values) if repeated else set())
+            return await _with_earlier(connection, accepted, values, len(finishes))
 
         return await self._durably("finishing attempts", body) if finishes else set()
 
@@ -274,5 +276,10 @@ async def _end(
     return accepted
 
 
-async def _written(connection: TrioConnection, values: Mapping[str, Any]) -> set[str]:
-    return {row[0] for row in await run(connection, "which_finished", values)}
+async def _with_earlier(
+    connection: TrioConnection, accepted: set[str], values: Mapping[str, Any], asked: int
+) -> set[str]:
+    """Also what an earlier try of the same ends wrote: its answer may never have arrived."""
+    if len(accepted) == asked:
+        return accepted
+    return accepted | {row[0] for row in await run(connection, "which_finished", values)}

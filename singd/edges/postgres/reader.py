@@ -1,0 +1,121 @@
+"""The ledger as operators read it: history as the frozen rows of `singd.core.history`, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import trio
+
+from singd.core.history import AttemptRow, Known, OccurrenceRow
+from singd.core.values import Log, State
+from singd.edges.postgres import text
+from singd.edges.postgres.failure import PostgresError, translate
+from singd.edges.postgres.pool import CALL_S, Pool
+from singd.edges.postgres.statements import Row, run
+
+MOST_ROWS = 10_000
+"""Rows in one answer at most; a range row counts as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderRow:
+    """Who leads. `silent_s`: seconds since its last heartbeat, by the server's clock."""
+
+    epoch: int
+    node: str
+    elected_at: datetime
+    silent_s: float
+
+
+class LedgerReader:
+    """`views.LedgerView` on a pool of sessions. Every method raises EdgeError where Postgres is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def runs(self, schedule: str | None, since: datetime | None, limit: int) -> Sequence[OccurrenceRow]:
+        """The newest rows, newest first, each with its last attempt; of `since` or later."""
+        values = {"since": since, "limit": min(limit, MOST_ROWS)}
+        if schedule is None:
+            rows = await self._ask("view_runs", values)
+        else:
+            rows = await self._ask("view_runs_of", {**values, "schedule": text.clean(schedule)})
+        return [_with_last(row) for row in rows]
+
+    async def latest(self) -> Mapping[str, OccurrenceRow]:
+        """Of each schedule the newest row with a verdict that is over, with its last attempt."""
+        return {row[1]: _with_last(row) for row in await self._ask("view_latest", {})}
+
+    async def known(self, schedule: str, at: datetime) -> Known:
+        """What there is around one instant; its row with every attempt."""
+        schedule = text.clean(schedule)
+        found = await self._ask("view_known", {"schedule": schedule, "at": at})
+        extent = await self._ask("view_extent", {"schedule": schedule})
+        return Known(await self.run(found[0][0]) if found else None, *extent[0])
+
+    async def run(self, occurrence_id: int) -> OccurrenceRow | None:
+        """One row with every attempt."""
+        if not 0 < occurrence_id < 1 << 63:
+            return None
+        rows = await self._ask("view_run", {"id": occurrence_id})
+        return (
+            _occurrence(rows[0], tuple(_attempt(row) for row in rows if row[12] is not None))
+            if rows
+            else None
+        )
+
+    async def log(self, occurrence_id: int, number: int) -> Log | None:
+        """The kept output of an attempt that is over; None where none is kept (any more)."""
+        rows = await self._ask("view_log", {"id": occurrence_id, "number": number})
+        return Log(*rows[0]) if rows else None
+
+    async def leader(self) -> LeaderRow | None:
+        """Who led last, and how long it has been silent; None if nobody ever led."""
+        rows = await self._ask("view_leader", {})
+        return LeaderRow(*rows[0]) if rows else None
+
+    async def _ask(self, name: str, values: Mapping[str, Any]) -> list[Row]:
+        """One statement; once more on a fresh connection if the first turns out to be broken."""
+        doing = "reading the ledger"
+        for last in (False, True):
+            try:
+                async with self._pool.connection(doing) as connection:
+                    return await run(connection, name, values)
+            except trio.TooSlowError:
+                raise PostgresError(f"{doing}: no answer within {CALL_S:.0f} s") from None
+            except psycopg.Error as error:
+                if last or not isinstance(error, psycopg.OperationalError):
+                    raise translate(error, doing) from error
+                self._pool.close()
+        raise AssertionError("the second try returns or raises")
+
+
+def _with_last(row: Row) -> OccurrenceRow:
+    return _occurrence(row, (_attempt(row),) if row[12] is not None else ())
+
+
+def _occurrence(row: Row, attempts: tuple[AttemptRow, ...]) -> OccurrenceRow:
+    number, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at = row[:11]
+    return OccurrenceRow(
+        number,
+        schedule,
+        due_at,
+        task,
+        generation,
+        owner,
+        due_until,
+        count,
+        verdict,
+        reason,
+        retry_at,
+        attempts,
+    )
+
+
+def _attempt(row: Row) -> AttemptRow:
+    number, state, epoch, node, started_at, finished_at, error, result, claimed_at = row[12:21]
+    return AttemptRow(number, State(state), epoch, node, started_at, finished_at, error, result, claimed_at)

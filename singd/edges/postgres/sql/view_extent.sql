@@ -1,0 +1,3 @@
+SELECT (SELECT max(due_at) FROM cursor WHERE schedule = %(schedule)s),
+       (SELECT min(due_at) FROM occurrence WHERE schedule = %(schedule)s),
+       (SELECT kept_from FROM retention WHERE what = 'occurrence')
