@@ -16,6 +16,7 @@ from singd.core.config.readers import IDENTIFIER, IDENTIFIER_RULE, NAME, NAME_RU
 from singd.core.config.schedules import ScheduleReader
 from singd.core.config.syntax import parse
 from singd.core.config.tables import as_table, read_table, refuse_unbuilt
+from singd.core.config.triggers import TriggerReader
 from singd.core.values import Place, Schedule
 
 MAX_SCHEDULES = 1_000
@@ -207,9 +208,10 @@ def _schedules(
     for key, value in defaults.items():
         refuse_unbuilt(findings, ("defaults", key), key, value)
     databases = as_table(findings, ("databases",), content.get("databases"), "[databases]")
-    reader = ScheduleReader(findings, defaults, databases, tables)
+    triggers = TriggerReader(findings, defaults)
+    reader = ScheduleReader(findings, triggers, defaults, databases, tables)
     if "timezone" in defaults:
-        reader.zone(("defaults", "timezone"), defaults["timezone"])
+        triggers.zone(("defaults", "timezone"), defaults["timezone"])
     if len(tables) > max_schedules:
         first = list(tables)[max_schedules]
         reason = f"there are {len(tables):,}, and at most {max_schedules:,} are read"
