@@ -20,6 +20,10 @@ from singd.edges import control_wire as wire
 _BUSY_WAIT_S = 0.2
 
 
+class _Busy(CommandError):
+    """It has no place for us this moment."""
+
+
 def ask(paths: Paths, verb: str, **arguments: Any) -> dict[str, Any]:
     """The daemon's answer to one question.
 
@@ -32,7 +36,7 @@ def ask(paths: Paths, verb: str, **arguments: Any) -> dict[str, Any]:
         CommandError: No daemon (exit 69), not allowed (77), it is busy (75), or whatever it answers itself.
     """
     request = {"verb": verb, **{key: value for key, value in arguments.items() if value is not None}}
-    give_up = time.monotonic() + wire.TIMEOUT_S
+    give_up = time.monotonic() + 2 * wire.TIMEOUT_S  # those who hold all its places up are thrown out sooner
     while True:
         answer = _ask_once(paths, request)
         error = answer.get("error")
@@ -51,13 +55,18 @@ def _ask_once(paths: Paths, request: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(frame)  # if it was refused before it was read, what was answered says why
         try:
-            return wire.decode(_receive(connection))
+            answer = wire.decode(_receive(connection))
         except TimeoutError:
             raise CommandError(
                 "the daemon did not answer in time", cure="try again; `singd status`", exit=TRY_AGAIN
             ) from None
         except (wire.BadFrame, OSError) as error:
             raise CommandError(f"the daemon's answer was cut off: {error}", exit=UNAVAILABLE) from None
+    if (refused := answer.get("error")) is not None:
+        raise CommandError(
+            str(refused["message"]), cure=str(refused.get("cure", "")), exit=int(refused["exit"])
+        )
+    return answer
 
 
 def _receive(connection: socket.socket) -> bytes:
@@ -89,6 +98,11 @@ def _connect(paths: Paths) -> socket.socket:
             _check_peer(connection, path, paths)
         except PermissionError:
             denied = path
+        except (
+            BlockingIOError
+        ):  # its queue of clients is full, which a connect with a time-out does not wait for
+            connection.close()
+            raise _Busy("the daemon is busy", cure="try again in a moment", exit=TRY_AGAIN) from None
         except OSError:
             pass  # not there, or left behind by a daemon that was killed: the same to a client
         except BaseException:

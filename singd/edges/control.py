@@ -35,11 +35,11 @@ _OUT_OF_DESCRIPTORS_WAIT_S = 0.1
 
 
 class _Refused(SingdError):
-    """A request that is turned down; `exit` as the client will end."""
+    """A request that is turned down; `exit` as the client will end. `busy`: asking again in a moment may do."""
 
-    def __init__(self, message: str, exit: int, cure: str = "") -> None:
+    def __init__(self, message: str, exit: int, cure: str = "", *, busy: bool = False) -> None:
         super().__init__(message, cure=cure)
-        self.exit = exit
+        self.exit, self.busy = exit, busy
 
 
 async def serve_control(
@@ -137,7 +137,9 @@ def _refusal(connection: trio.socket.SocketType, group: int, clients: int) -> _R
     if not _allowed(connection, group):
         return _Refused("this socket is for the daemon's user, its group and root", 77)
     if clients >= wire.CLIENTS_MAX:
-        return _Refused(f"{wire.CLIENTS_MAX} clients are being served already", 75, "try again in a moment")
+        return _Refused(
+            f"{wire.CLIENTS_MAX} clients are being served already", 75, "try again in a moment", busy=True
+        )
     return None
 
 

@@ -75,10 +75,10 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
-def error_answer(error: Exception, message: str | None = None) -> dict[str, Any]:
+def error_answer(error: Exception) -> dict[str, Any]:
     """What a client is told of an error."""
-    cure = getattr(error, "cure", "")
-    return {"error": {"message": message or str(error), "cure": cure, "exit": exit_code(error)}}
+    told = {"message": str(error), "cure": getattr(error, "cure", ""), "exit": exit_code(error)}
+    return {"error": told | ({"busy": True} if getattr(error, "busy", False) else {})}
 
 
 def exit_code(error: Exception) -> int:

@@ -85,9 +85,9 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def connected(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
     with wire.address(path) as address:
         connection.connect(address)
+    connection.settimeout(10)
     return connection
 
 
