@@ -38,14 +38,11 @@ def ask(paths: Paths, verb: str, **arguments: Any) -> dict[str, Any]:
     request = {"verb": verb, **{key: value for key, value in arguments.items() if value is not None}}
     give_up = time.monotonic() + 2 * wire.TIMEOUT_S  # those who hold all its places up are thrown out sooner
     while True:
-        answer = _ask_once(paths, request)
-        error = answer.get("error")
-        if error is None:
-            return answer
-        if error.get("exit") != TRY_AGAIN or time.monotonic() > give_up:
-            raise CommandError(
-                str(error.get("message")), cure=str(error.get("cure", "")), exit=int(error.get("exit", 1))
-            )
+        try:
+            return _ask_once(paths, request)
+        except _Busy:
+            if time.monotonic() > give_up:
+                raise
         time.sleep(_BUSY_WAIT_S)
 
 
@@ -63,9 +60,8 @@ def _ask_once(paths: Paths, request: dict[str, Any]) -> dict[str, Any]:
         except (wire.BadFrame, OSError) as error:
             raise CommandError(f"the daemon's answer was cut off: {error}", exit=UNAVAILABLE) from None
     if (refused := answer.get("error")) is not None:
-        raise CommandError(
-            str(refused["message"]), cure=str(refused.get("cure", "")), exit=int(refused["exit"])
-        )
+        kind = _Busy if refused.get("busy") else CommandError
+        raise kind(str(refused["message"]), cure=str(refused.get("cure", "")), exit=int(refused["exit"]))
     return answer
 
 
