@@ -14,7 +14,7 @@ import psycopg
 
 from singd.errors import EdgeError
 
-BUGS = (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InterfaceError)
+BUGS = (psycopg.ProgrammingError, psycopg.IntegrityError, psycopg.DataError, psycopg.InterfaceError)
 """Errors that blame the caller of the database, but for those in `ENVIRONMENT`."""
 
 ENVIRONMENT = {

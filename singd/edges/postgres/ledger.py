@@ -98,8 +98,9 @@ class PostgresLedger:
 
     async def open_attempts(self, term: Term, occurrence_ids: Sequence[int]) -> Sequence[Attempt | None]:
         """See `ports.Ledger`."""
-        tokens = text.tokens(len(occurrence_ids))
-        values = {"epoch": term.epoch, "ids": text.numbers(occurrence_ids), "tokens": text.plain(tokens)}
+        once = dict.fromkeys(occurrence_ids)
+        tokens = text.tokens(len(once))
+        values = {"epoch": term.epoch, "ids": text.numbers(once), "tokens": text.plain(tokens)}
 
         async def body(connection: TrioConnection, _: bool) -> dict[int, Attempt]:
             _require((await run(connection, "open_attempts", values))[0][0], term)

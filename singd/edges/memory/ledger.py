@@ -1,0 +1,230 @@
+"""The ledger's writes on `MemoryDatabase`: the rules of `singd.edges.postgres.ledger`, without SQL.
+
+Each write is a function that may be applied twice; a cut connection has it applied twice, as the real edge
+sends its statement again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+from uuid import uuid4
+
+import trio
+
+from singd.core.values import Attempt, Finish, Recorded, Recording, State, Verdict
+from singd.edges.memory.database import Link, MemoryDatabase, Row, Try
+from singd.ports import Adoption, LiveAttempt, OpenOccurrence, Term
+
+T = TypeVar("T")
+
+_FAILED = (State.FAILED, State.TIMED_OUT)
+
+
+class MemoryLedger:
+    """`ports.Ledger`; any number of them share one database."""
+
+    def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
+        self._db = database
+        self._link = link or Link()
+
+    async def adopt(self, term: Term) -> Adoption:
+        """See `ports.Ledger`."""
+        return await self._apply("adopt", lambda: self._adopt(term))
+
+    async def generation(self, term: Term, content_hash: str, schedules: int) -> int:
+        """See `ports.Ledger`."""
+
+        def act() -> int:
+            self._db.fence(term)
+            return self._db.generations.setdefault(content_hash, len(self._db.generations) + 1)
+
+        return await self._apply("generation", act)
+
+    async def record(
+        self, term: Term, generation: int, recordings: Sequence[Recording], cursors: Mapping[str, datetime]
+    ) -> Sequence[Recorded]:
+        """See `ports.Ledger`."""
+        numbers = self._db.numbers(len(recordings))
+        tokens = [str(uuid4()) for _ in recordings]
+
+        def act() -> Sequence[Recorded]:
+            self._db.fence(term)
+            for name, due_at in cursors.items():
+                self._db.cursors[name] = max(due_at, self._db.cursors.get(name, due_at))
+            rows = zip(recordings, numbers, tokens, strict=True)
+            return [self._record(term, generation, *row) for row in rows]
+
+        return await self._apply("record", act)
+
+    async def open_attempts(self, term: Term, occurrence_ids: Sequence[int]) -> Sequence[Attempt | None]:
+        """See `ports.Ledger`."""
+        tokens = [str(uuid4()) for _ in occurrence_ids]
+
+        def act() -> Sequence[Attempt | None]:
+            self._db.fence(term)
+            pairs = zip(occurrence_ids, tokens, strict=True)
+            return [self._open_next(term, number, token) for number, token in pairs]
+
+        return await self._apply("open_attempts", act)
+
+    async def decide(self, term: Term, verdicts: Mapping[int, tuple[str, str]]) -> None:
+        """See `ports.Ledger`."""
+
+        def act() -> None:
+            self._db.fence(term)
+            for number, (verdict, reason) in verdicts.items():
+                row = self._db.rows.get(number)
+                if row and (row.verdict is None or row.retry_at is not None):
+                    row.verdict = row.verdict or Verdict(verdict)
+                    row.reason, row.retry_at = reason, None
+                    self._db.keep(row)
+
+        await self._apply("decide", act)
+
+    async def start(self, tokens: Sequence[str]) -> set[str]:
+        """See `ports.Ledger`."""
+
+        def act() -> set[str]:
+            live = self._live(tokens)
+            for one in live.values():
+                one.state, one.renewed = State.RUNNING, trio.current_time()
+                one.started_at = one.started_at or self._db.clock.now()
+            return set(live)
+
+        return await self._apply("start", act)
+
+    async def beat(self, tokens: Sequence[str]) -> set[str]:
+        """See `ports.Ledger`."""
+
+        def act() -> set[str]:
+            live = self._live(tokens)
+            for one in live.values():
+                if one.state is State.RUNNING:
+                    one.renewed = trio.current_time()
+            return set(live)
+
+        return await self._apply("beat", act)
+
+    async def finish(self, finishes: Sequence[Finish]) -> set[str]:
+        """See `ports.Ledger`."""
+        first = {f.token: f for f in reversed(finishes)}.values()
+        return await self._apply("finish", lambda: {f.token for f in first if self._end(f, _may_finish)})
+
+    async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
+        """See `ports.Ledger`. CANCELLED settles only what is still claimed, LOST only what is running."""
+
+        def act() -> set[str]:
+            self._db.fence(term)
+            now = self._db.clock.now()
+            plain = [
+                replace(f, skipped=None, result=None, started_at=None, finished_at=now) for f in finishes
+            ]
+            return {f.token for f in plain if self._end(f, _may_settle)}
+
+        return await self._apply("settle", act)
+
+    async def _apply(self, name: str, act: Callable[[], T]) -> T:
+        await self._db.reach(self._link)
+        cut = self._db.take_cut(name)
+        while cut:
+            if cut == "reply":
+                act()
+            await self._db.reach(self._link)
+            cut = self._db.take_cut(name)
+        return act()
+
+    def _record(self, term: Term, generation: int, recording: Recording, number: int, token: str) -> Recorded:
+        _check(recording)
+        row = self._db.by_identity.get(recording.occurrence)
+        if row is None:
+            row = Row(number, recording, generation, recording.verdict, recording.reason)
+            self._db.rows[number] = self._db.by_identity[recording.occurrence] = row
+            if recording.open_attempt:
+                self._open(term, row, token)
+            self._db.keep(row)
+        if row.number != number:
+            return Recorded(None)
+        return Recorded(number, row.attempts[0].attempt if recording.open_attempt else None)
+
+    def _open_next(self, term: Term, number: int, token: str) -> Attempt | None:
+        if token in self._db.by_token:
+            return self._db.by_token[token][1].attempt
+        row = self._db.rows.get(number)
+        if row is None or not row.waits:
+            return None
+        row.verdict, row.reason, row.retry_at = Verdict.RAN, "", None
+        return self._open(term, row, token)
+
+    def _open(self, term: Term, row: Row, token: str) -> Attempt:
+        leader = self._db.fence(term)
+        attempt = Attempt(row.number, row.occurrence, len(row.attempts) + 1, token, term.epoch)
+        one = Try(attempt, leader.name, leader.process, self._db.clock.now(), trio.current_time())
+        row.attempts.append(one)
+        self._db.by_token[token] = (row, one)
+        return attempt
+
+    def _live(self, tokens: Iterable[str]) -> dict[str, Try]:
+        found = self._db.found(iter(tokens))
+        return {one.attempt.token: one for _, one in found if not one.state.terminal}
+
+    def _end(self, finish: Finish, may: Callable[[Row, Try, Finish], bool]) -> bool:
+        if finish.token not in self._db.by_token:
+            return False
+        row, one = self._db.by_token[finish.token]
+        if not may(row, one, finish):
+            return (one.state, one.error) == (finish.state, finish.error)  # an earlier try of the same end
+        one.state, one.error, one.finish = finish.state, finish.error, finish
+        one.finished_at = finish.finished_at or self._db.clock.now()
+        one.started_at = finish.started_at or one.started_at
+        row.retry_at = finish.retry_at
+        if finish.skipped is not None:
+            row.verdict, row.reason = Verdict.SKIPPED, finish.skipped or "the task said so"
+        self._db.keep(row)
+        return True
+
+    def _adopt(self, term: Term) -> Adoption:
+        self._db.fence(term)
+        rows = sorted(self._db.unfinished.values(), key=lambda row: (row.occurrence.due_at, row.number))
+        return Adoption(
+            dict(self._db.cursors),
+            [_waiting(row) for row in rows if row.waits],
+            [_alive(row) for row in rows if row.live],
+        )
+
+
+def _may_finish(row: Row, one: Try, finish: Finish) -> bool:
+    """Live, or lost with nothing after it: see finish_in_full.sql."""
+    if not one.state.terminal:
+        return True
+    last = one is row.attempts[-1] and row.retry_at is None
+    return one.state is State.LOST and finish.state is not State.LOST and last
+
+
+def _may_settle(row: Row, one: Try, finish: Finish) -> bool:
+    return (one.state, finish.state) in ((State.CLAIMED, State.CANCELLED), (State.RUNNING, State.LOST))
+
+
+def _waiting(row: Row) -> OpenOccurrence:
+    return OpenOccurrence(row.number, row.occurrence, len(row.attempts), _retries_used(row), row.retry_at)
+
+
+def _alive(row: Row) -> LiveAttempt:
+    one = row.attempts[-1]
+    age_s = trio.current_time() - one.renewed
+    return LiveAttempt(one.attempt, one.state is State.RUNNING, one.process, _retries_used(row), age_s)
+
+
+def _retries_used(row: Row) -> int:
+    return sum(one.state in _FAILED for one in row.attempts)
+
+
+def _check(recording: Recording) -> None:
+    """The constraints of the table."""
+    never_ran = recording.verdict not in (None, Verdict.RAN)
+    if never_ran and not recording.reason:
+        raise ValueError(f"a verdict {recording.verdict} has a reason")
+    if recording.due_until is not None and not never_ran:
+        raise ValueError("a range row stands for what never ran")

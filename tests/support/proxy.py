@@ -1,0 +1,114 @@
+"""A proxy between a client and Postgres that breaks the connection at a chosen message.
+
+    async with cutting_proxy(directory, server_socket) as proxy:
+        proxy.arm("reply", skip=2)
+
+`request`: the message never arrives. `reply`: the server answered (so it committed) and the answer is lost.
+`late`: the client sees a broken connection, and the server gets the message only when `deliver()` is called,
+as bytes in a socket's buffer may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+Place = Literal["request", "reply", "late"]
+SOCKET = ".s.PGSQL.5432"
+MOST = 1 << 20
+
+
+class CuttingProxy:
+    """Relays everything, but for the one message it is armed for."""
+
+    def __init__(self, upstream: Path) -> None:
+        self._upstream = upstream
+        self._place: Place | None = None
+        self._skip = 0
+        self._late = trio.Event()
+        self._delivered = trio.Event()
+        self.cuts = 0
+
+    def arm(self, place: Place, skip: int = 0) -> None:
+        """Cut once, `skip` messages from now."""
+        self._place, self._skip, self.cuts = place, skip, 0
+        self._late, self._delivered = trio.Event(), trio.Event()
+
+    def disarm(self) -> None:
+        """Relay everything again."""
+        self._place = None
+
+    async def deliver(self) -> None:
+        """Let the late message arrive, and wait until the server has dealt with it."""
+        self._late.set()
+        await self._delivered.wait()
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        """One connection, to its end."""
+        server = await trio.open_unix_socket(str(self._upstream))
+        async with client, server:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._back, server, client, nursery.cancel_scope)
+                    place, data = await self._forth(client, server)
+                    nursery.cancel_scope.cancel()
+            except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            await self._cut(place, data, client, server)
+
+    async def _forth(
+        self, client: trio.SocketStream, server: trio.SocketStream
+    ) -> tuple[Place | None, bytes]:
+        while data := await client.receive_some(MOST):
+            if (place := self._due()) is not None:
+                return place, data
+            await server.send_all(data)
+        return None, b""
+
+    async def _back(
+        self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope
+    ) -> None:
+        while data := await server.receive_some(MOST):
+            await client.send_all(data)
+        scope.cancel()
+
+    def _due(self) -> Place | None:
+        if self._place is None:
+            return None
+        if self._skip:
+            self._skip -= 1
+            return None
+        place, self._place = self._place, None
+        self.cuts += 1
+        return place
+
+    async def _cut(
+        self, place: Place | None, data: bytes, client: trio.SocketStream, server: trio.SocketStream
+    ) -> None:
+        if place in (None, "request"):
+            return
+        if place == "late":
+            await client.aclose()
+            await self._late.wait()
+        await server.send_all(data)
+        await server.receive_some(MOST)
+        self._delivered.set()
+
+
+@asynccontextmanager
+async def cutting_proxy(directory: Path, upstream: Path) -> AsyncIterator[CuttingProxy]:
+    """A proxy that listens in `directory` as Postgres would; `host=directory` reaches it."""
+    proxy = CuttingProxy(upstream)
+    listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    await listening.bind(str(directory / SOCKET))
+    listening.listen(16)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, proxy.serve, [trio.SocketListener(listening)])
+        try:
+            yield proxy
+        finally:
+            nursery.cancel_scope.cancel()
