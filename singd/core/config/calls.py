@@ -24,7 +24,7 @@ def read_call(
         table: The schedule's keys as written.
         values: Those of them that were read without a problem.
     """
-    used = [key for key in CALLS if key in table]
+    used = [key for key in table if key in CALLS]
     if len(used) > 1:
         message = f"{listing(used)} {'both' if len(used) == 2 else 'all'} say what to run"
         reason = f"a schedule runs exactly one of {listing(CALLS, 'or')}"

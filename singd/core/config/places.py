@@ -86,7 +86,8 @@ class Document:
         for header in self._index().values():
             if path and header.path[: len(path)] == path:
                 depth = sum(isinstance(part, str) for part in path)
-                return self._span(header.parts[depth - 1], header.parts[depth - 1])
+                whole = depth == len(header.parts)
+                return self._span(header.parts[0 if whole else depth - 1], header.parts[depth - 1])
         return None
 
     def _span(self, first: tree_sitter.Node, last: tree_sitter.Node) -> Place:

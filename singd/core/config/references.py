@@ -73,7 +73,7 @@ def url(*schemes: str) -> Callable[[Any], str | Secret]:
         if found == EMBEDDED:
             return found
         scheme, separator, rest = found.partition("://")
-        if _has_password(found, rest):
+        if _has_password(found, scheme, rest):
             cure = 'leave the password out and write password = {credential = "…"}, or {key} = {credential = "…"} for the whole url'
             raise Wrong(
                 "SG0501",
@@ -96,9 +96,15 @@ def url(*schemes: str) -> Callable[[Any], str | Secret]:
     return read
 
 
-def _has_password(whole: str, rest: str) -> bool:
-    """Whether a url (or a libpq keyword string) holds a password: in its user part or in a parameter."""
-    user, at, _ = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
-    keys = {key.lower() for key, _ in parse_qsl(rest.partition("?")[2], keep_blank_values=True)}
+def _has_password(whole: str, scheme: str, rest: str) -> bool:
+    """Whether a url (or a libpq keyword string) holds a password: in its user part or in a parameter.
+
+    Wider than any one parser of urls: an unescaped "/" or "?" in a password must not hide it. In a url of NATS a user
+    alone is a token.
+    """
+    before, _, after = rest.partition("?")
+    user = (rest if "@" in after.partition("=")[0] else before).rpartition("@")[0]
+    keys = {key.lower() for key, _ in parse_qsl(after, keep_blank_values=True)}
     keyword = re.search(r"(?:^|\s)(?:ssl)?password\s*=", whole, re.IGNORECASE)
-    return bool((at and ":" in user) or keys.intersection(_PASSWORD_PARAMETERS) or keyword)
+    token = bool(user) and scheme in ("nats", "tls")
+    return ":" in user or token or not keys.isdisjoint(_PASSWORD_PARAMETERS) or keyword is not None

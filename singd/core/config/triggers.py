@@ -38,7 +38,7 @@ class TriggerReader:
             values: Those of them that were read without a problem.
         """
         zone = self._zone_of(path, values)
-        used = [key for key in TRIGGERS if key in table]
+        used = [key for key in table if key in TRIGGERS]
         self._exactly_one(path, used)
         if used and "seconds" in values and "cron" not in table:
             reason = f"the trigger is {used[0]}"
