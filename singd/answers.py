@@ -12,7 +12,7 @@ from singd.core.history import AttemptRow, Judgement, OccurrenceRow
 from singd.core.trigger import next_after
 from singd.core.units import format_duration
 from singd.core.values import At, Every, Log, Schedule, State, Trigger
-from singd.views import ScheduleView, Snapshot, Trouble
+from singd.views import LeaderView, ScheduleView, Snapshot, Trouble
 
 NEXT_RUNS = 3
 LATE = timedelta(seconds=10)
@@ -41,6 +41,18 @@ def plain(value: Any) -> Any:
         case None | bool() | int() | float():
             return value
     return str(value)
+
+
+def standing(found: Snapshot, leader: LeaderView | None) -> dict[str, Any]:
+    """The calm facts of `singd status`; `leader` is the ledger's word, where it could be read."""
+    facts: dict[str, Any] = plain(asdict(found))
+    for left_out in ("schedules", "troubles", "now"):
+        del facts[left_out]
+    led = {"leader": found.leader or (leader.node if leader else ""), "leader_epoch": leader and leader.epoch}
+    return facts | led | {
+        "at": text(found.now), "uptime_s": round((found.now - found.started_at).total_seconds(), 3),
+        "leader_silent_s": leader and round(leader.silent_s, 3), "schedules": len(found.schedules), "next": next_runs(found),
+    }  # fmt: skip
 
 
 def trigger_text(trigger: Trigger) -> str:

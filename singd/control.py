@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
-from singd.answers import entry, explained, listed, next_runs, output_from, plain, problems_of, text
+from singd.answers import entry, explained, listed, output_from, plain, problems_of, standing, text
 from singd.core.history import AttemptRow, OccurrenceRow, expand, judge
 from singd.core.values import Log
 from singd.errors import EdgeError
@@ -39,9 +39,10 @@ __all__ = [
     "Snapshot", "Trouble",
 ]  # fmt: skip
 
+T = TypeVar("T")
 Answer = Mapping[str, Any]
 Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
-LEDGER_PATIENCE_S = 3.0
+LEDGER_PATIENCE_S = 2.0
 """Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
 RUNS_MAX = 1_000
 
@@ -63,27 +64,15 @@ class ControlHandlers:
     async def status(self, request: Mapping[str, Any]) -> Answer:
         """What is wrong, then the facts."""
         found = self._daemon.snapshot()
-        latest, trouble = await self._latest()
+        latest, trouble = await self._read(self._ledger.latest)
+        leader = None if trouble else (await self._read(self._ledger.leader))[0]
         problems = [*found.troubles, *trouble, *problems_of(found, latest or {})]
-        facts = asdict(found)
-        for left_out in ("schedules", "troubles", "running", "now"):
-            del facts[left_out]
-        return {
-            "status": plain(facts)
-            | {
-                "at": text(found.now),
-                "uptime_s": round((found.now - found.started_at).total_seconds(), 3),
-                "problems": [asdict(problem) for problem in problems],
-                "schedules": len(found.schedules),
-                "next": next_runs(found),
-                "running": [plain(asdict(run)) for run in found.running],
-            }
-        }
+        return {"status": standing(found, leader) | {"problems": [asdict(problem) for problem in problems]}}
 
     async def list(self, request: Mapping[str, Any]) -> Answer:
         """Every schedule with its trigger, next instant and last end."""
         found = self._daemon.snapshot()
-        latest, trouble = await self._latest()
+        latest, trouble = await self._read(self._ledger.latest)
         entries = [
             listed(view, found.now, (latest or {}).get(view.schedule.name)) for view in found.schedules
         ]
@@ -94,7 +83,7 @@ class ControlHandlers:
         name = _word(request, "name")
         found = self._daemon.snapshot()
         view = _find(found, name)
-        latest, _ = await self._latest()
+        latest, _ = await self._read(self._ledger.latest)
         settings = [plain(asdict(setting)) for setting in self._daemon.settings(name)]
         return {"show": listed(view, found.now, (latest or {}).get(name)) | {"settings": settings}}
 
@@ -166,11 +155,11 @@ class ControlHandlers:
         known = [view.schedule.name for view in self._daemon.snapshot().schedules]
         raise NotFound(f"{run} has not run yet") if run in known else _no_such_schedule(run, known)
 
-    async def _latest(self) -> tuple[Mapping[str, OccurrenceRow] | None, Sequence[Trouble]]:
-        """The newest rows, or why there are none."""
+    async def _read(self, question: Callable[[], Awaitable[T]]) -> tuple[T | None, Sequence[Trouble]]:
+        """The ledger's answer, or why there is none."""
         try:
             with trio.fail_after(LEDGER_PATIENCE_S):
-                return await self._ledger.latest(), ()
+                return await question(), ()
         except EdgeError as error:
             return None, (Trouble(f"the ledger cannot be read: {error}", error.cure),)
         except trio.TooSlowError:

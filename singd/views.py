@@ -113,6 +113,19 @@ class DaemonView(Protocol):
         ...
 
 
+class LeaderView(Protocol):
+    """Who led last, by the ledger. `silent_s`: seconds since its last heartbeat."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def silent_s(self) -> float: ...
+
+
 class LedgerView(Protocol):
     """What the handlers read of the ledger. Raises EdgeError where it cannot be reached."""
 
@@ -134,4 +147,8 @@ class LedgerView(Protocol):
 
     async def log(self, occurrence_id: int, number: int) -> Log | None:
         """The kept output of an attempt that is over; None where none is kept (any more)."""
+        ...
+
+    async def leader(self) -> LeaderView | None:
+        """Who leads, or led last; None if nobody ever did."""
         ...
