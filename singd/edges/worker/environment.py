@@ -1,0 +1,28 @@
+"""What a worker or a command inherits from the daemon's environment: these names and nothing else (S3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from singd.core.values import Work
+
+ALLOWED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"})
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def allowed(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of `environ` that children may see."""
+    kept = {name: value for name, value in environ.items() if name in ALLOWED or name.startswith("LC_")}
+    return {"PATH": DEFAULT_PATH, **kept}
+
+
+def of_command(work: Work, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a plain program."""
+    return allowed(environ) | {
+        "SINGD_SCHEDULE": work.schedule,
+        "SINGD_DUE_AT": work.attempt.occurrence.due_at.isoformat().replace("+00:00", "Z"),
+        "SINGD_ATTEMPT": str(work.attempt.number),
+        "SINGD_RUN": work.attempt.run_id,
+        "SINGD_EPOCH": str(work.attempt.epoch),
+        "SINGD_IDEMPOTENCY_KEY": work.idempotency_key,
+    }
