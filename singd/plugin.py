@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -139,30 +140,34 @@ class Database:
     def environment(self, private_dir: Path) -> dict[str, str]:
         """Environment for libpq programs (pg_dump, psql), the password in a 0600 passfile, never in argv.
 
+        Whatever the connection string says has its libpq variable here, so a program connects as `connect` does.
+
         Args:
             private_dir: Existing directory that only this user can read; the passfile is written there.
 
         Returns:
-            PGHOST, PGPORT, PGUSER, PGDATABASE and, where there is a password, PGPASSFILE.
+            PGHOST, PGPORT, PGUSER, PGDATABASE and so on, as far as given, and PGPASSFILE where there is a password.
         """
-        import psycopg.conninfo
+        from psycopg import pq
 
-        parts = psycopg.conninfo.conninfo_to_dict(self.conninfo)
-        names = {
-            "host": "PGHOST",
-            "port": "PGPORT",
-            "user": "PGUSER",
-            "dbname": "PGDATABASE",
-            "sslmode": "PGSSLMODE",
-        }
-        env = {names[key]: str(value) for key, value in parts.items() if key in names and value is not None}
-        if parts.get("password"):
-            passfile = private_dir / f"pgpass-{self.name}"
-            passfile.touch(mode=0o600)
-            escaped = str(parts["password"]).replace("\\", "\\\\").replace(":", "\\:")
-            passfile.write_text(f"*:*:*:*:{escaped}\n")
-            env["PGPASSFILE"] = str(passfile)
+        options = {one.keyword.decode(): one for one in pq.Conninfo.parse(self.conninfo.encode()) if one.val}
+        password = options.pop("password", None)
+        env = {one.envvar.decode(): (one.val or b"").decode() for one in options.values() if one.envvar}
+        if password is not None:
+            env["PGPASSFILE"] = str(
+                _passfile(private_dir / f"pgpass-{self.name}", (password.val or b"").decode())
+            )
         return env
+
+
+def _passfile(path: Path, password: str) -> Path:
+    """A new file that only this user reads; what is there is replaced, a link is not followed."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(f"*:*:*:*:{escaped}\n")
+    return path
 
 
 @dataclass(frozen=True, slots=True)

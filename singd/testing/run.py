@@ -7,7 +7,6 @@ import inspect
 import json
 import logging
 import tempfile
-import types
 import typing
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,8 +15,8 @@ from typing import Any
 
 import trio
 
-from singd.core.units import parse_duration
 from singd.edges import plugin_migrations
+from singd.edges.worker.params import Binder
 from singd.errors import PluginError
 from singd.plugin import Context, Database, DatabaseName, Task
 from singd.testing.server import ScratchDatabase
@@ -100,60 +99,15 @@ def _defaults(name: str, due_at: datetime) -> dict[str, Any]:
 
 
 def bind(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the task's own types.
+    """Settings as the task's own types, by the code that does it in a worker.
 
     Raises:
         PluginError: One is missing, unknown or of the wrong type.
     """
-    hints = typing.get_type_hints(function)
-    takes = {
-        name: one
-        for name, one in inspect.signature(function).parameters.items()
-        if one.kind is one.KEYWORD_ONLY
-    }
-    unknown = sorted(set(settings) - set(takes))
-    missing = sorted(name for name, one in takes.items() if one.default is one.empty and name not in settings)
-    if unknown or missing:
-        raise PluginError(f"{function.__name__}: unknown settings {unknown}, missing settings {missing}")
-    return {
-        name: _typed(f"{function.__name__}: {name}", hints[name], value) for name, value in settings.items()
-    }
-
-
-def _typed(what: str, hint: Any, value: Any) -> Any:
-    parts = typing.get_args(hint)
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _typed_union(what, parts, value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if hint is timedelta and isinstance(value, str):
-        return parse_duration(value)
-    if origin is list and isinstance(value, list):
-        return [_typed(what, parts[0], one) for one in value]
-    if not _fits(hint, origin, parts, value):
-        raise PluginError(f"{what} = {value!r} is not {hint}")
-    return value
-
-
-def _typed_union(what: str, hints: tuple[Any, ...], value: Any) -> Any:
-    for hint in hints:
-        with contextlib.suppress(PluginError):
-            return _typed(what, hint, value)
-    raise PluginError(f"{what} = {value!r} is none of {hints}")
-
-
-def _fits(hint: Any, origin: Any, parts: tuple[Any, ...], value: Any) -> bool:
-    if origin is typing.Literal:
-        return value in parts
-    plain = str if hint is DatabaseName else origin or hint
-    if plain is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return (
-        plain is Any
-        or not isinstance(plain, type)
-        or (isinstance(value, plain) and (plain is bool) == isinstance(value, bool))
-    )
+    try:
+        return Binder(function).bind(settings)
+    except ValueError as error:
+        raise PluginError(f"{function.__name__}: {error}") from error
 
 
 def _given(

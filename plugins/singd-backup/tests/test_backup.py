@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -182,26 +183,45 @@ def test_too_little_room_is_found_out_before_anything_is_written(
     assert site.visible() == [Path(good["set"]).name]
 
 
-def test_a_full_disk_during_the_dump_leaves_the_good_sets(site: Site, fake: Any, tmp_path: Path) -> None:
-    """A real small file system where the tests may mount one, else the same error from the kernel by RLIMIT_FSIZE."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)], check=False, capture_output=True
-    ).returncode == 0  # fmt: skip
-    if not mounted:
-        pytest.skip("no right to mount a small file system here")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small file system here; the file size limit below stands in")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+ENDLESS = 'case "$1" in --version) exec {real} --version;; esac\nexec cat /dev/zero\n'
+
+
+def test_a_disk_that_fills_up_during_the_dump_leaves_the_good_sets(
+    site: Site, fake: Any, small_disk: Path
+) -> None:
+    site.directory = small_disk
+    good = site.backup()
+    fake("pg_dump", ENDLESS)
+    with pytest.raises(OSError, match="No space left"):
+        site.backup(1, keep=1)
+    assert site.visible() == [Path(good["set"]).name]
+    free = os.statvfs(small_disk)
+    assert free.f_bavail * free.f_frsize > 20 << 20, "the room is given back"
+
+
+def test_a_write_that_the_system_refuses_leaves_the_good_sets(site: Site, fake: Any) -> None:
+    good = site.backup()
+    fake("pg_dump", ENDLESS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, hard))
     try:
-        site.directory = small
-        good = site.backup()
-        fake("pg_dump", 'case "$1" in --version) exec {real} --version;; esac\nexec cat /dev/zero\n')
-        with pytest.raises(OSError, match="No space left") as caught:
+        with pytest.raises(OSError, match="File too large"):
             site.backup(1, keep=1)
-        assert caught.value.errno == errno.ENOSPC
-        assert site.visible() == [Path(good["set"]).name]
-        assert (os.statvfs(small).f_bavail * os.statvfs(small).f_frsize) > 20 << 20, "the room is given back"
     finally:
-        subprocess.run(["umount", "--lazy", str(small)], check=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert site.visible() == [Path(good["set"]).name]
 
 
 def test_rows_and_dump_are_of_one_instant_while_the_table_grows(site: Site, fake: Any) -> None:
