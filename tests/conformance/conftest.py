@@ -41,6 +41,8 @@ class World:
     server: Server | None = None
     schema: str = ""
     elections: list[Election] = field(default_factory=list)
+    prepared: list[str] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
 
     def election(self, lease_s: float = 5.0) -> Election:
         if self.database is not None:

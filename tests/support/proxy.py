@@ -11,7 +11,7 @@ as bytes in a socket's buffer may.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -51,13 +51,14 @@ class CuttingProxy:
         """One connection, to its end."""
         server = await trio.open_unix_socket(str(self._upstream))
         async with client, server:
+            place, data = None, b""
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._back, server, client, nursery.cancel_scope)
                     place, data = await self._forth(client, server)
                     nursery.cancel_scope.cancel()
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+                pass  # one side hung up
             await self._cut(place, data, client, server)
 
     async def _forth(
@@ -94,8 +95,9 @@ class CuttingProxy:
         if place == "late":
             await client.aclose()
             await self._late.wait()
-        await server.send_all(data)
-        await server.receive_some(MOST)
+        with suppress(trio.BrokenResourceError):  # the server gave this session up meanwhile
+            await server.send_all(data)
+            await server.receive_some(MOST)
         self._delivered.set()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,9 @@ from singd.core.values import Attempt, Finish, Log, Occurrence, Recorded, Record
 from singd.edges.postgres import text
 from singd.edges.postgres.statements import Row
 from singd.ports import LiveAttempt, OpenOccurrence
+
+BATCH_BYTES = 8 << 20
+"""Most bytes of logs in one statement (twice that on the wire)."""
 
 
 def recordings(batch: Sequence[Recording], ids: Sequence[int], tokens: Sequence[str]) -> dict[str, Any]:
@@ -61,20 +64,33 @@ def short_ends(finishes: Sequence[Finish]) -> dict[str, Any]:
 
 
 def logs(finishes: Sequence[Finish]) -> dict[str, Any]:
-    """Columns of `keep_logs.sql`, each log within the bound."""
-    kept = [_bounded(f.log) for f in finishes]
+    """Columns of `finish_in_full.sql` for what the attempts wrote, each within the bound; null = nothing."""
+    kept = [_bounded(f.log) if _has_log(f) else None for f in finishes]
     return {
-        "tokens": text.plain(f.token for f in finishes),
-        "heads": text.blobs(log.head for log in kept),
-        "tails": text.blobs(log.tail for log in kept),
-        "drops": text.numbers(log.dropped for log in kept),
+        "heads": text.blobs(log.head if log else None for log in kept),
+        "tails": text.blobs(log.tail if log else None for log in kept),
+        "drops": text.numbers(log.dropped if log else 0 for log in kept),
     }
+
+
+def by_weight(finishes: Sequence[Finish]) -> Iterator[list[Finish]]:
+    """Parts whose logs fit a statement of BATCH_BYTES, or that are one finish."""
+    part: list[Finish] = []
+    weight = 0
+    for finish in finishes:
+        size = len(finish.log.head) + len(finish.log.tail)
+        if part and weight + size > BATCH_BYTES:
+            yield part
+            part, weight = [], 0
+        part.append(finish)
+        weight += size
+    yield part
 
 
 def is_short(finish: Finish) -> bool:
     """Whether it says nothing beyond the outcome and its times: the fast path."""
     said = finish.error or finish.result is not None or finish.skipped is not None or finish.retry_at
-    return not (said or finish.log.head or finish.log.tail or finish.log.dropped)
+    return not (said or _has_log(finish))
 
 
 def recorded(recording: Recording, number: int, token: str, epoch: int) -> Recorded:
@@ -102,6 +118,10 @@ def open_occurrence(row: Row) -> OpenOccurrence:
     return OpenOccurrence(
         number, Occurrence(schedule, due_at, owner, request), attempts, retries_used, retry_at
     )
+
+
+def _has_log(finish: Finish) -> bool:
+    return bool(finish.log.head or finish.log.tail or finish.log.dropped)
 
 
 def _bounded(log: Log) -> Log:

@@ -3,8 +3,8 @@
 | psycopg says | we say | and |
 |---|---|---|
 | the connection broke, server starting, stopping, full | `PostgresError` | the statement may be repeated |
-| deadlock, serialization failure | `PostgresError` | nothing was written: repeated |
-| statement or lock timeout, disk full, no right, read-only | `PostgresError` | told at once |
+| deadlock, serialization failure, lock timeout | `PostgresError` | nothing was written: repeated |
+| statement timeout, disk full, no right, read-only | `PostgresError` | told at once |
 | anything that only wrong code can cause | unchanged | our own bug |
 """
 

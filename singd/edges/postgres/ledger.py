@@ -140,7 +140,11 @@ class PostgresLedger:
         accepted = await self._finish("finish", short, batches.short_ends(short))
         # What was not running may be lost and ours: only the full statement judges that.
         full = [f for f in first.values() if f.token not in accepted]
-        return accepted | await self._finish("finish_in_full", full, batches.ends(full))
+        for part in batches.by_weight(full):
+            accepted |= await self._finish(
+                "finish_in_full", part, {**batches.ends(part), **batches.logs(part)}
+            )
+        return accepted
 
     async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
         """See `ports.Ledger`. CANCELLED settles only what is still claimed, LOST only what is running."""
@@ -157,7 +161,7 @@ class PostgresLedger:
 
     async def _finish(self, name: str, finishes: Sequence[Finish], values: Mapping[str, Any]) -> set[str]:
         async def body(connection: TrioConnection, _: bool) -> set[str]:
-            accepted = await _end(connection, name, finishes, values)
+            accepted = {row[0] for row in await run(connection, name, values)}
             return await _with_earlier(connection, accepted, values, len(finishes))
 
         return await self._durably("finishing attempts", body) if finishes else set()
@@ -261,20 +265,6 @@ def _chunks(
     ]
     columns[-1].update(batches.cursors(cursors))
     return columns
-
-
-async def _end(
-    connection: TrioConnection, name: str, finishes: Sequence[Finish], values: Mapping[str, Any]
-) -> set[str]:
-    """End attempts; where there are logs, in one transaction with them."""
-    logs = [f for f in finishes if f.log.head or f.log.tail or f.log.dropped]
-    if not logs:
-        return {row[0] for row in await run(connection, name, values)}
-    async with connection.transaction():
-        accepted = {row[0] for row in await run(connection, name, values)}
-        if kept := [f for f in logs if f.token in accepted]:
-            await run(connection, "keep_logs", batches.logs(kept))
-    return accepted
 
 
 async def _with_earlier(

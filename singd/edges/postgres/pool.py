@@ -28,8 +28,9 @@ CALL_S = 12.0
 SESSION: Mapping[str, str] = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
-    # How long a frozen daemon's open transaction can hold up a takeover, which waits for its FOR SHARE.
-    "idle_in_transaction_session_timeout": "5s",
+    # How long a frozen daemon's open transaction can hold up others: a takeover, which waits for its FOR
+    # SHARE, and its own repeat after a lost connection. Hence shorter than lock_timeout.
+    "idle_in_transaction_session_timeout": "3s",
     "client_connection_check_interval": "1s",
     # Every statement finds its rows by key: a plan made while the tables were empty would read them whole,
     # and one made for ten rows would loop over ten thousand.

@@ -38,9 +38,9 @@ def texts(values: Iterable[str | None]) -> str:
     return f"{{{','.join([_quoted(v) if v is not None else 'NULL' for v in values])}}}"
 
 
-def blobs(values: Iterable[bytes]) -> str:
-    """An array of byte strings."""
-    return f"{{{','.join([_hex(v) for v in values])}}}"
+def blobs(values: Iterable[bytes | None]) -> str:
+    """An array of byte strings, or of None."""
+    return f"{{{','.join([_hex(v) if v is not None else 'NULL' for v in values])}}}"
 
 
 def results(values: Iterable[Mapping[str, Any] | None]) -> str:

@@ -5,8 +5,9 @@
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(
         %(tokens)s::uuid[], %(states)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
-        %(errors)s::text[], %(results)s::jsonb[], %(skips)s::text[], %(retries)s::timestamptz[]
-    ) AS t (token, state, started_at, finished_at, error, result, skipped, retry_at)
+        %(errors)s::text[], %(results)s::jsonb[], %(skips)s::text[], %(retries)s::timestamptz[],
+        %(heads)s::bytea[], %(tails)s::bytea[], %(drops)s::bigint[]
+    ) AS t (token, state, started_at, finished_at, error, result, skipped, retry_at, head, tail, dropped)
 ), held AS MATERIALIZED (
     SELECT o.id, o.attempts, o.retry_at FROM occurrence o
     JOIN attempt a ON a.occurrence_id = o.id JOIN input i ON i.token = a.token
@@ -19,12 +20,17 @@ WITH input AS MATERIALIZED (
     WHERE a.token = i.token AND h.id = a.occurrence_id AND (
         a.state IN ('claimed', 'running')
         OR a.state = 'lost' AND i.state <> 'lost' AND h.retry_at IS NULL AND h.attempts = a.number)
-    RETURNING a.occurrence_id, a.token, i.skipped, i.retry_at
+    RETURNING a.occurrence_id, a.number, a.token, i.skipped, i.retry_at, i.head, i.tail, i.dropped
 ), decided AS (
     UPDATE occurrence o
     SET retry_at = e.retry_at, verdict = CASE WHEN e.skipped IS NULL THEN o.verdict ELSE 'skipped' END,
         reason = CASE WHEN e.skipped IS NULL THEN o.reason ELSE coalesce(nullif(e.skipped, ''), 'the task said so') END
     FROM ended e
     WHERE o.id = e.occurrence_id AND (e.retry_at IS NOT NULL OR e.skipped IS NOT NULL)
+), kept AS (
+    INSERT INTO attempt_log (occurrence_id, number, head, tail, dropped)
+    SELECT occurrence_id, number, head, tail, dropped FROM ended WHERE head IS NOT NULL
+    ON CONFLICT (occurrence_id, number) DO UPDATE
+        SET head = excluded.head, tail = excluded.tail, dropped = excluded.dropped
 )
 SELECT token::text FROM ended
