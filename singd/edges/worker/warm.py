@@ -304,6 +304,8 @@ class Warm:
         return alive
 
     def _hear(self, line: bytes | bytearray) -> None:
+        if self.fault:
+            return  # it is being ended for what it said before
         try:
             frame = json.loads(line)
             if "ready" in frame:
@@ -336,6 +338,8 @@ class Warm:
         if not begun:
             self.owner.finished(entry, entry.never_begun(fields["error"]), None)
             return
+        if entry.ending is None and fields["state"] is State.CANCELLED:
+            fields |= {"state": State.FAILED, "error": "ended by a SIGTERM that singd did not send"}
         late = entry.ending is State.TIMED_OUT and seconds > entry.work.timeout_s
         if entry.ending is not None and (late or fields["state"] is not State.SUCCEEDED):
             self.owner.finished(entry, entry.report(entry.ending, entry.reason), seconds)

@@ -187,6 +187,12 @@ def hog(ctx: Context) -> None:
 
 
 @here
+def terminated(ctx: Context) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(300)
+
+
+@here
 def killed(ctx: Context) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -234,8 +240,8 @@ def forges(ctx: Context) -> None:
 
 
 @here
-def breaks_the_protocol(ctx: Context, *, line: str) -> None:
-    os.write(3, line.encode() + b"\n")
+def breaks_the_protocol(ctx: Context, *, line: str, times: int = 1) -> None:
+    os.write(3, line.encode() * times + b"\n")
     time.sleep(300)
 
 
