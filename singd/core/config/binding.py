@@ -16,7 +16,7 @@ from singd.core.config.arguments import check_argument
 from singd.core.config.loading import RESERVED_DATABASE
 from singd.core.config.model import Config
 from singd.core.config.places import Path
-from singd.core.config.problems import Findings, Problem, Wrong, did_you_mean, listing, shown
+from singd.core.config.problems import Findings, Problem, Wrong, listing, shown
 from singd.core.units import parse_duration
 from singd.core.values import Isolation, Schedule, Scope, SqlCall, TaskCall
 
@@ -86,7 +86,7 @@ def _task(config: Config, catalogue: Catalogue, findings: Findings, name: str, t
         if said
         else "a schedule's name is its task unless task says otherwise"
     )
-    cure = did_you_mean(task, catalogue.tasks) or "singd plugins lists what is installed"
+    cure = findings.near(task, catalogue.tasks) or "singd plugins lists what is installed"
     findings.add("SG0601", path, f"unknown task {shown(task)}", reason, cure, at_key=not said)
     return None
 
@@ -106,7 +106,7 @@ def _arguments(
                 (*path, key),
                 f"unknown argument {shown(key)}",
                 reason,
-                did_you_mean(key, params) or "remove it",
+                findings.near(key, params) or "remove it",
                 at_key=True,
             )
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from singd.core.config.keys import CALLS
 from singd.core.config.places import Path
-from singd.core.config.problems import Findings, did_you_mean, listing, shown
+from singd.core.config.problems import Findings, listing, shown
 from singd.core.config.tables import as_table
 from singd.core.values import Call, CommandCall, SqlCall, TaskCall
 
@@ -80,7 +80,7 @@ def _sql(
         return None
     name = values["database"]
     if name not in databases:
-        cure = did_you_mean(name, databases) or f"add [databases.{name}]"
+        cure = findings.near(name, databases) or f"add [databases.{name}]"
         findings.add(
             "SG0303",
             (*path, "database"),

@@ -11,7 +11,7 @@ from singd.core.config.guard import MAX_BYTES, decode
 from singd.core.config.merge import content_hash, merged
 from singd.core.config.model import EMBEDDED, Config, Database, LedgerDatabase, Loaded, Node, Service
 from singd.core.config.places import Document, Sources
-from singd.core.config.problems import Findings, Problem, Severity, did_you_mean, failed, listing, shown
+from singd.core.config.problems import Findings, Problem, Severity, failed, listing, shown
 from singd.core.config.readers import IDENTIFIER, IDENTIFIER_RULE, NAME, NAME_RULE, Reader
 from singd.core.config.schedules import ScheduleReader
 from singd.core.config.syntax import parse
@@ -106,7 +106,7 @@ def _unknown_sections(findings: Findings, content: Mapping[str, Any]) -> None:
         cure = (
             f'here it is called "{meant}"'
             if meant
-            else did_you_mean(section, keys.SECTIONS) or f"there are {listing(keys.SECTIONS)}"
+            else findings.near(section, keys.SECTIONS) or f"there are {listing(keys.SECTIONS)}"
         )
         if section in keys.SCHEDULE:
             cure = "write it below a header such as [schedules.NAME] or [defaults]"

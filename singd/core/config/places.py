@@ -27,14 +27,23 @@ _LANGUAGE = tree_sitter.Language(tree_sitter_toml.language())
 _TABLES = ("table", "table_array_element")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Header:
-    """A table's header: the resolved path, and the nodes of the parts as written."""
+    """A table's header: the resolved path, the nodes of the parts as written, and what holds its pairs."""
 
     path: Path
     parts: tuple[tree_sitter.Node, ...]
     node: tree_sitter.Node
-    """What holds the pairs: the table, or the document for what stands before the first header."""
+    _pairs: dict[str | int, list[tree_sitter.Node]] | None = None
+
+    def find(self, rest: Path, at_key: bool) -> tuple[tree_sitter.Node, tree_sitter.Node] | None:
+        """First and last node of what stands at `rest` below this header."""
+        if self._pairs is None:
+            self._pairs = {}
+            for pair in _pairs(self.node):
+                self._pairs.setdefault(_key_text(next(_key_parts(pair.named_children[0]))), []).append(pair)
+        found = (_in_pair(pair, rest, at_key) for pair in self._pairs.get(rest[0], ()))
+        return next(filter(None, found), None)
 
 
 @dataclass(slots=True)
@@ -45,6 +54,7 @@ class Document:
     text: str
     values: Mapping[str, Any]
     _headers: dict[Path, _Header] | None = None
+    _lines: list[str] | None = None
 
     def has(self, path: Path) -> bool:
         """Whether this file sets something at `path`."""
@@ -66,14 +76,14 @@ class Document:
             return self._span(parts[0], parts[-1])
         for length in range(len(path) - 1, -1, -1):
             header = headers.get(path[:length])
-            found = _inside(header.node, path[length:], at_key) if header else None
+            found = header.find(path[length:], at_key) if header else None
             if found:
                 return self._span(*found)
         return self._implied(path)
 
     def forget(self) -> None:
         """Give the tree's memory back; a later question parses anew."""
-        self._headers = None
+        self._headers = self._lines = None
 
     def _index(self) -> dict[Path, _Header]:
         if self._headers is None:
@@ -91,8 +101,10 @@ class Document:
         return None
 
     def _span(self, first: tree_sitter.Node, last: tree_sitter.Node) -> Place:
+        if self._lines is None:
+            self._lines = self.text.split("\n")
         row, column = first.start_point
-        line = self.text.split("\n", row + 1)[row]
+        line = self._lines[row]
         start = _characters(line, column)
         end = _characters(line, last.end_point[1]) if last.end_point[0] == row else len(line)
         return Place(self.name, row + 1, start + 1, max(1, end - start))
@@ -154,10 +166,12 @@ def _inside(
             if isinstance(index, int) and index < len(elements)
             else None
         )
-    for pair in node.named_children:
-        if pair.type == "pair" and (found := _in_pair(pair, rest, at_key)):
-            return found
-    return None
+    found = (_in_pair(pair, rest, at_key) for pair in _pairs(node))
+    return next(filter(None, found), None)
+
+
+def _pairs(table: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
+    return (child for child in table.named_children if child.type == "pair")
 
 
 def _in_pair(

@@ -18,6 +18,7 @@ from singd.core.values import Place
 
 MOST_PROBLEMS = 1_000
 """A file with more problems than this is not the file that was meant; the rest is only counted."""
+MOST_SUGGESTIONS = 100
 _LONGEST_WORD = 64
 
 CODES = {
@@ -141,13 +142,22 @@ class Findings:
     ) -> None:  # fmt: skip
         """Note a problem with what stands at `path` (its key if `at_key`, else its value)."""
         assert code in CODES, code
-        if len(self.problems) >= MOST_PROBLEMS:
+        if self.full:
             self.dropped += 1
             return
         place = self.sources.place(path, at_key=at_key)
         severity = Severity.WARNING if warning else Severity.ERROR
         schedule = str(path[1]) if len(path) > 1 and path[0] == "schedules" else ""
         self.problems.append(Problem(code, severity, place, message, reason, cure, schedule, secret))
+
+    @property
+    def full(self) -> bool:
+        """Whether one more problem would only be counted."""
+        return len(self.problems) >= MOST_PROBLEMS
+
+    def near(self, word: str, known: Iterable[str]) -> str:
+        """`did_you_mean`, which costs milliseconds among thousands of names: for the first problems only."""
+        return did_you_mean(word, known) if len(self.problems) < MOST_SUGGESTIONS else ""
 
     def wrong(self, path: Path, key: str, wrong: Wrong) -> None:
         """Note a `Wrong` raised by the reader of the value at `path`."""

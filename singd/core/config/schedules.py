@@ -9,7 +9,7 @@ from typing import Any
 from singd.core.config.calls import read_call, word
 from singd.core.config.keys import POLICY, SCHEDULE
 from singd.core.config.places import Path
-from singd.core.config.problems import Findings, did_you_mean, shown
+from singd.core.config.problems import Findings, shown
 from singd.core.config.readers import NAME, NAME_RULE
 from singd.core.config.tables import as_table, read_table, unbuilt
 from singd.core.config.triggers import TriggerReader
@@ -70,7 +70,9 @@ class ScheduleReader:
             return
         reason = "a schedule cannot wait for itself" if name == path[1] else "no schedule has this name"
         others = [other for other in self.names if other != path[1]]
-        self.findings.add("SG0401", at, f"unknown schedule {shown(name)}", reason, did_you_mean(name, others))
+        self.findings.add(
+            "SG0401", at, f"unknown schedule {shown(name)}", reason, self.findings.near(name, others)
+        )
 
     def _policy(self, path: Path, values: Mapping[str, Any]) -> Policy:
         chosen = {**self.defaults, **values}

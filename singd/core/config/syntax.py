@@ -27,6 +27,7 @@ _PAIR = re.compile(
 )
 _HEADER = re.compile(r"\s*(\[\[?[^\]#]*\]{0,2})")
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_LONG_NUMBER = re.compile(r"[0-9_]{4000,}+")
 _WORD = re.compile(r"[^\s\"'#,\[\]{}=]+")
 
 
@@ -67,11 +68,13 @@ def _mended(lines: list[str], row: int, twice: bool) -> bool:
 def _problem(name: str, text: str, lines: list[str], error: str) -> tuple[int, Problem]:
     """The row (from 0) and what is to be said of an error of `tomllib`."""
     where = _AT.search(error)
-    message = error[: where.start()] if where else error
+    if where is None:
+        return _digits(name, text, error)
+    message = error[: where.start()]
     row, column = len(lines) - 1, len(lines[-1])
-    if where and where[1]:
+    if where[1]:
         row, column = min(int(where[1]) - 1, row), int(where[2]) - 1
-    elif message.startswith(("Unclosed", "Unterminated", 'Expected "')) and (opened := open_bracket(text)):
+    elif opened := open_bracket(text):
         place = place_at(name, text, opened[0], len(opened[1]))
         return place.line - 1, _say(
             place, f"the {_what(opened[1])} is never closed", f"it opens here with {opened[1]}", "close it"
@@ -79,6 +82,15 @@ def _problem(name: str, text: str, lines: list[str], error: str) -> tuple[int, P
     elif not lines[row] and row:
         row, column = row - 1, len(lines[row - 1])
     return row, _explained(name, lines, row, column, message)
+
+
+def _digits(name: str, text: str, error: str) -> tuple[int, Problem]:
+    """The one error that `tomllib` gives no place for: Python refuses to read so long a number."""
+    number = _LONG_NUMBER.search(text)
+    place = place_at(name, text, number.start(), len(number[0])) if number else Place(name)
+    return place.line - 1, _say(
+        place, "the number is too long", error.partition(";")[0][:100], "write a shorter one"
+    )
 
 
 def _explained(name: str, lines: list[str], row: int, column: int, message: str) -> Problem:

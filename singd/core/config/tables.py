@@ -7,7 +7,7 @@ from typing import Any
 
 from singd.core.config.keys import ELSEWHERE, SCHEDULE, UNBUILT
 from singd.core.config.places import Path
-from singd.core.config.problems import Findings, Wrong, did_you_mean, shown
+from singd.core.config.problems import Findings, Wrong, shown
 from singd.core.config.readers import Reader, kind
 from singd.core.config.syntax import BROKEN
 
@@ -51,7 +51,7 @@ def as_table(findings: Findings, path: Path, value: Any, what: str) -> Mapping[s
 def unknown(findings: Findings, path: Path, key: str, known: Mapping[str, Any], what: str) -> None:
     """Note an unknown key, with what was probably meant."""
     meant = (
-        f'here it is called "{ELSEWHERE[key]}"' if ELSEWHERE.get(key) in known else did_you_mean(key, known)
+        f'here it is called "{ELSEWHERE[key]}"' if ELSEWHERE.get(key) in known else findings.near(key, known)
     )
     if path[0] == "defaults" and key in SCHEDULE:
         meant = "it belongs to one schedule: write it there"

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from singd.core.config.keys import TRIGGERS
 from singd.core.config.lints import lint_cron
 from singd.core.config.places import Path
-from singd.core.config.problems import Findings, did_you_mean, listing, shown
+from singd.core.config.problems import Findings, listing, shown
 from singd.core.config.readers import kind
 from singd.core.cron import Cron, CronError
 from singd.core.values import At, Every, Startup, Trigger
@@ -53,7 +53,10 @@ class TriggerReader:
         if zone not in self._zones:
             self._zones[zone] = _exists(zone)
         if not self._zones[zone]:
-            cure = did_you_mean(zone, available_timezones()) or 'write an IANA name such as "Europe/Berlin"'
+            cure = (
+                self.findings.near(zone, available_timezones())
+                or 'write an IANA name such as "Europe/Berlin"'
+            )
             self.findings.add(
                 "SG0204", path, f"unknown time zone {shown(zone)}", "tzdata does not have it", cure
             )
