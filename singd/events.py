@@ -21,6 +21,15 @@ class TermBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class Armed:
+    """The term has taken over: every schedule is planned. `next_at` of `next_schedule` comes first."""
+
+    schedules: int
+    next_schedule: str = ""
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TermEnded:
     """This node no longer leads; `reason` says why."""
 
@@ -119,6 +128,7 @@ class Notice:
 
 Event = (
     TermBegan
+    | Armed
     | TermEnded
     | LedgerAway
     | AttemptStarted

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from singd.core.values import State
 from singd.events import (
+    Armed,
     AttemptEnded,
     AttemptSettled,
     AttemptStarted,
@@ -44,8 +45,8 @@ class Journal:
 
     def __call__(self, event: Event) -> None:
         """Write the event's line, if it has one."""
-        if isinstance(event, AttemptStarted):
-            return
+        if isinstance(event, AttemptStarted | Armed):
+            return  # routine: `singd status` has them
         level, text = describe(event)
         if self._has_room(level):
             self._write(level, text)

@@ -12,7 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -135,11 +135,9 @@ class Runner:
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Its life. On cancellation the executors end what runs, and the ends are recorded if the ledger is there."""
-        async with trio.open_nursery() as recording:
-            recording.cancel_scope.shield = True
-            recording.start_soon(self._start_loop)
-            recording.start_soon(self._finish_loop)
-            recording.start_soon(self._beat_loop)
+        loops = (self._start_loop, self._finish_loop, self._beat_loop)
+        async with trio.open_nursery() as nursery:
+            recording = [await nursery.start(_to_the_last, loop) for loop in loops]
             try:
                 async with trio.open_nursery() as executing:
                     for executor in self._executors.values():
@@ -149,7 +147,8 @@ class Runner:
             finally:
                 with trio.move_on_after(RETRY_MOST_S, shield=True):
                     await self.drained()
-                recording.cancel_scope.cancel()
+                for scope in recording:
+                    scope.cancel()
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -332,3 +331,12 @@ class Runner:
             run.unwanted = reason
             return
         self._executors[run.schedule.policy.isolation].cancel(run.attempt.token, reason)
+
+
+async def _to_the_last(
+    loop: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[trio.CancelScope]
+) -> None:
+    """Run a loop that only its own scope ends: while the daemon is being cancelled, ends are still recorded."""
+    with trio.CancelScope(shield=True) as scope:
+        task_status.started(scope)
+        await loop()

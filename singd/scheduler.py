@@ -25,8 +25,8 @@ import trio
 from singd.agenda import READY, RETRIES, RUNS, WAITS, Due, Kind, Line, Unfinished, from_plan, judge, opened
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
-from singd.core.values import Attempt, Recorded, Recording, Schedule, Verdict
-from singd.events import Emit, NotRun
+from singd.core.values import Attempt, Isolation, Recorded, Recording, Schedule, Verdict
+from singd.events import Armed, Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, LiveAttempt, OpenOccurrence, Term
 from singd.runner import Ended, Run, Runner
 from singd.strangers import Strangers
@@ -91,9 +91,13 @@ class Scheduler:
             self._runner.knows,
             self._on_end,
         )
+        self._emit(Armed(len(self.lines), *self._first()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(strangers.watch, adoption.live)
             await self._rounds()
+
+    def _first(self) -> tuple[str, datetime | None]:
+        return (self._by_due[0][1], self._by_due[0][0]) if self._by_due else ("", None)
 
     async def _rounds(self) -> None:
         while True:
@@ -186,7 +190,7 @@ class Scheduler:
 
     async def _record(self, due: Sequence[Due], cursors: Mapping[str, datetime]) -> None:
         """Write rows and cursors at once; attempts are opened with them as far as there is room."""
-        budget = _Budget(self._runner, {kind for kind, queue in self._ready.items() if queue})
+        budget = _Budget(self._runner, (kind for kind, queue in self._ready.items() if queue))
         recordings = [
             opened(item.recording) if item.start and budget.take(item.line) else item.recording
             for item in due
@@ -228,19 +232,21 @@ class Scheduler:
                 del line.unfinished[unfinished.occurrence_id]
 
     async def _start_ready(self) -> None:
-        """Open attempts for what may start, in order, as far as there is room."""
-        starting: list[tuple[Line, Unfinished]] = []
-        for queue in self._ready.values():
-            room = self._runner.room(queue[0][0].schedule) if queue else 0
-            while queue and room > 0:
-                line, unfinished = queue.popleft()
-                if unfinished.occurrence_id in line.unfinished:
-                    starting.append((line, unfinished))
-                    room -= 1
-        if starting:
+        """Open attempts for what may start, in order, as long as there is room."""
+        while starting := self._take_ready():
             numbers = [unfinished.occurrence_id for _, unfinished in starting]
             attempts = await self._ledger.open_attempts(self._term, numbers)
             self._launch(starting, attempts)
+
+    def _take_ready(self) -> list[tuple[Line, Unfinished]]:
+        starting: list[tuple[Line, Unfinished]] = []
+        budget = _Budget(self._runner)
+        for queue in self._ready.values():
+            while queue and budget.take(queue[0][0]):
+                line, unfinished = queue.popleft()
+                if unfinished.occurrence_id in line.unfinished:
+                    starting.append((line, unfinished))
+        return starting
 
     def _make_ready(self, line: Line, unfinished: Unfinished) -> None:
         unfinished.doing = READY
@@ -302,22 +308,25 @@ class Scheduler:
 
 
 class _Budget:
-    """How many attempts may be opened with their recording, by kind: asked of the runner once, then counted down.
+    """How many attempts may be opened in one step: asked of the runner once a kind, then counted down.
 
-    A kind of which others already wait gets none, so nothing overtakes.
+    All kinds of one executor share its slots, so what one takes is gone for the others. A kind of which others
+    already wait gets none, so nothing overtakes.
     """
 
-    def __init__(self, runner: Runner, taken: set[Kind]) -> None:
+    def __init__(self, runner: Runner, behind: Iterable[Kind] = ()) -> None:
         self._runner = runner
-        self._left = dict.fromkeys(taken, 0)
+        self._room = dict.fromkeys(behind, 0)
+        self._taken: defaultdict[Isolation, int] = defaultdict(int)
 
     def take(self, line: Line) -> bool:
         """Whether there is room for one more of this schedule's kind; it is then used up."""
         kind = line.kind
-        if kind not in self._left:
-            self._left[kind] = self._runner.room(line.schedule)
-        self._left[kind] -= 1
-        return self._left[kind] >= 0
+        if kind not in self._room:
+            self._room[kind] = self._runner.room(line.schedule)
+        granted = self._taken[kind[1]] < self._room[kind]
+        self._taken[kind[1]] += granted
+        return granted
 
 
 def _first_cursor(line: Line, startup_at: datetime | None) -> datetime:
