@@ -43,14 +43,27 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+_FACTS = (
+    "node",
+    "role",
+    "version",
+    "state",
+    "database",
+    "started_at",
+    "config_file",
+    "generation",
+    "epoch",
+    "trust_s",
+)
+
+
 def standing(found: Snapshot, leader: LeaderView | None) -> dict[str, Any]:
     """The calm facts of `singd status`; `leader` is the ledger's word, where it could be read."""
-    facts: dict[str, Any] = plain(asdict(found))
-    for left_out in ("schedules", "troubles", "now"):
-        del facts[left_out]
+    facts = {name: plain(getattr(found, name)) for name in _FACTS}
     led = {"leader": found.leader or (leader.node if leader else ""), "leader_epoch": leader and leader.epoch}
     return facts | led | {
         "at": text(found.now), "uptime_s": round((found.now - found.started_at).total_seconds(), 3),
+        "running": [plain(asdict(run)) for run in found.running],
         "leader_silent_s": leader and round(leader.silent_s, 3), "schedules": len(found.schedules), "next": next_runs(found),
     }  # fmt: skip
 
