@@ -38,7 +38,8 @@ def example(tmp_path: Path) -> Path:
 
 
 def run(example: Path, *argv: str) -> str:
-    env = {**os.environ, "PYTHONPATH": str(example / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join(filter(None, [str(example / "src"), os.environ.get("PYTHONPATH", "")]))
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, *argv], cwd=example, env=env, capture_output=True, text=True, check=False
     )

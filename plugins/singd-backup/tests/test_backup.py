@@ -226,11 +226,11 @@ def test_a_write_that_the_system_refuses_leaves_the_good_sets(site: Site, fake: 
 
 def test_rows_and_dump_are_of_one_instant_while_the_table_grows(site: Site, fake: Any) -> None:
     """Between the snapshot and the dump somebody commits: neither the count nor the dump has it."""
-    conninfo = site.database.owner
-    insert = f"{sys.executable} -c \"import psycopg; psycopg.connect('{conninfo}', autocommit=True).execute('insert into item select generate_series(10000, 10999)')\""
+    statement = "insert into item select generate_series(10000, 10999)"
+    insert = f'psql --no-psqlrc --quiet --dbname="{site.database.owner}" --command="{statement}"'
     fake(
         "pg_dump",
-        f'case "$1" in --version) exec {{real}} --version;; esac\n{insert} 2>/dev/null\nexec {{real}} "$@"\n',
+        f'case "$1" in --version) exec {{real}} --version;; esac\n{insert}\nexec {{real}} "$@"\n',
     )
     assert site.backup()["rows"] == ROWS
     assert site.database.execute("select count(*) from item") == [(ROWS + 1000,)]
