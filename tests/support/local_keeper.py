@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import resource
+import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -23,8 +26,8 @@ from singd.ports import Exit, Process, ProcessSpec
 class LocalProcess:
     """One child; `singd.ports.Process`."""
 
-    def __init__(self, child: trio.Process, spec: ProcessSpec, nursery: trio.Nursery) -> None:
-        self._child, self._spec, self._nursery = child, spec, nursery
+    def __init__(self, child: trio.Process, spec: ProcessSpec) -> None:
+        self._child, self._spec = child, spec
 
     @property
     def pid(self) -> int:
@@ -34,7 +37,7 @@ class LocalProcess:
         self._child.send_signal(number)
 
     def end(self, grace_s: float) -> None:
-        self._nursery.start_soon(self._end, grace_s)
+        trio.lowlevel.spawn_system_task(self._end, grace_s)
 
     async def _end(self, grace_s: float) -> None:
         self.signal(self._spec.stop_signal)
@@ -51,8 +54,7 @@ class LocalProcess:
 class LocalKeeper:
     """`singd.ports.Keeper`. `gone = True` makes it behave like one whose process is dead."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
+    def __init__(self) -> None:
         self.gone = False
         self.specs: list[ProcessSpec] = []
         self.children: list[trio.Process] = []
@@ -74,7 +76,15 @@ class LocalKeeper:
             raise EdgeError(f"{spec.argv[0]} cannot be started: {error}") from error
         self.specs.append(spec)
         self.children.append(child)
-        return LocalProcess(child, spec, self._nursery)
+        return LocalProcess(child, spec)
+
+    async def close(self) -> None:
+        """Kill what still runs."""
+        with trio.CancelScope(shield=True):
+            for child in self.children:
+                if child.poll() is None:
+                    child.kill()
+                await child.wait()
 
 
 def _limit(limits: Mapping[str, int]) -> None:
@@ -85,14 +95,22 @@ def _limit(limits: Mapping[str, int]) -> None:
 @asynccontextmanager
 async def local_keeper() -> AsyncIterator[LocalKeeper]:
     """A keeper for the length of the block."""
-    async with trio.open_nursery() as nursery:
-        keeper = LocalKeeper(nursery)
-        try:
-            yield keeper
-        finally:
-            with trio.CancelScope(shield=True):
-                for child in keeper.children:
-                    if child.poll() is None:
-                        child.kill()
-                    await child.wait()
-            nursery.cancel_scope.cancel()
+    keeper = LocalKeeper()
+    try:
+        yield keeper
+    finally:
+        await keeper.close()
+
+
+@contextmanager
+def passable_directory() -> Iterator[Path]:
+    """A directory that other accounts may pass through, removed afterwards.
+
+    pytest's `tmp_path` is closed to them (0700), so a server that root lends an account cannot live there.
+    """
+    path = Path(tempfile.mkdtemp(prefix="singd-", dir="/tmp"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)

@@ -52,7 +52,7 @@ class EmbeddedPostgres:
         self._lock = lock
         self._it = installation
         self._process: Process | None = None
-        self._serving: trio.CancelScope | None = None
+        self._serving = trio.CancelScope()  # made here: a stop before `serve` has begun counts
         self.restarts = 0
         """How often it came back after it had ended by itself."""
 
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
             KeeperGone: The keeper is dead: call `stop`, then `start` on a new one.
         """
         wait_s = FIRST_WAIT_S
-        with trio.CancelScope() as self._serving:
+        with self._serving:
             while True:
                 began = trio.current_time()
                 ended = await self._until_ended()
@@ -144,8 +144,7 @@ class EmbeddedPostgres:
         Raises:
             EdgeError: A process of it cannot be ended even by SIGKILL.
         """
-        if self._serving:
-            self._serving.cancel()
+        self._serving.cancel()
         with trio.CancelScope(shield=True):
             try:
                 await self._end()

@@ -1,0 +1,114 @@
+"""Embedded Postgres for tests: a served server, a server in another process, and queries."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import psycopg.conninfo
+import trio
+from support.local_keeper import local_keeper
+
+from singd.edges.embedded import leftover
+from singd.edges.embedded.postgres import EmbeddedPostgres
+from singd.ports import Keeper
+
+DATABASES = ("alpha", "beta")
+
+
+@asynccontextmanager
+async def running(state: Path, keeper: Keeper | None = None) -> AsyncIterator[EmbeddedPostgres]:
+    """A served server for the length of the block."""
+    async with local_keeper() as own:
+        server = await EmbeddedPostgres.start(keeper or own, state, DATABASES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve)
+            try:
+                yield server
+            finally:
+                await server.stop()
+
+
+async def start_and_stop(state: Path, keeper: Keeper | None = None) -> None:
+    async with running(state, keeper):
+        pass
+
+
+def query(
+    server: EmbeddedPostgres | Daemon, database: str, role: str, *statements: str
+) -> list[tuple[object, ...]]:
+    """Rows of the last statement."""
+    with psycopg.connect(server.conninfo(database, role), autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def members(state: Path) -> list[int]:
+    data = state / "postgres" / "data"
+    return leftover.members(data, data.stat().st_uid)
+
+
+DAEMON = """
+import sys, trio
+from pathlib import Path
+from support.local_keeper import local_keeper
+from singd.edges.embedded.postgres import EmbeddedPostgres
+
+async def main():
+    async with local_keeper() as keeper:
+        server = await EmbeddedPostgres.start(keeper, Path(sys.argv[1]), ("alpha", "beta"))
+        print(server.pid, flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read)
+        await server.stop()
+
+trio.run(main)
+"""
+
+
+class Daemon:
+    """Another process that runs a server on `state`, until `quit` or a signal."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DAEMON, state],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.postmaster = int(self.process.stdout.readline())
+
+    def quit(self) -> None:
+        """Ask it to end, and wait."""
+        self.process.communicate(timeout=30)
+
+    def kill(self) -> None:
+        """kill -9; its server stays, as there is no keeper to end it."""
+        self.process.kill()
+        self.process.communicate()
+
+    def sweep(self) -> None:
+        """Leave nothing, whatever a failed test left."""
+        self.kill()
+        for pid in members(self.state):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def conninfo(self, database: str, role: str) -> str:
+        home, login = self.state / "postgres", f"singd_{role}"
+        password = json.loads((home / "credentials.json").read_text())[login]
+        return psycopg.conninfo.make_conninfo(
+            host=str(home / "run"), port=5432, dbname=database, user=login, password=password
+        )
