@@ -64,12 +64,15 @@ class Paths:
     def make(self) -> None:
         """Create the state and runtime directories that are missing, for their owner (and a service's group) only.
 
+        Root's embedded Postgres runs as another account, which must pass through the state directory (not list it);
+        what is private in there has a mode of its own.
+
         Raises:
             OSError: One cannot be made.
         """
         mode = 0o700 if self.private else 0o750
-        for directory in (self.state, self.runtime):
-            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        self.state.mkdir(mode=0o711 if os.geteuid() == 0 else mode, parents=True, exist_ok=True)
+        self.runtime.mkdir(mode=mode, parents=True, exist_ok=True)
 
 
 def find(
