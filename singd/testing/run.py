@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import logging
 import tempfile
 import typing
@@ -16,6 +15,7 @@ from typing import Any
 import trio
 
 from singd.edges import plugin_migrations
+from singd.edges.worker.outcome import Unacceptable, check_result
 from singd.edges.worker.params import Binder
 from singd.errors import PluginError
 from singd.plugin import Context, Database, DatabaseName, Task
@@ -133,12 +133,7 @@ def _conninfo(database: ScratchDatabase | str, role: str) -> str:
 
 
 def _checked(function: Callable[..., Any], result: Any) -> Mapping[str, Any] | None:
-    if result is None:
-        return None
-    if not isinstance(result, Mapping):
-        raise PluginError(f"{function.__name__} returned {type(result).__name__}, not a mapping")
     try:
-        json.dumps(result, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{function.__name__} returned what JSON cannot hold: {error}") from error
-    return result
+        return check_result(result)
+    except Unacceptable as error:
+        raise PluginError(f"{function.__name__} {error}") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_VERDICTS = 500
-"""Entries of the result's `verdicts`; the ledger keeps results, so they stay small."""
+MOST_BYTES = 32 * 1024
+"""Of the result's `verdicts` as JSON; the ledger keeps results, so they stay small."""
 MOST_REASON = 160
 ORDER = ("refused", "removed", "updated", "loaded", "unchanged")
 """Which verdicts are kept first where not all fit."""
@@ -51,13 +52,16 @@ class Verdicts:
 
     def result(self) -> dict[str, Any]:
         """Counts, and the verdict of every file while there is room."""
-        count = self.count()
-        told = sorted(self.of.items(), key=lambda item: (ORDER.index(item[1][0]), item[0]))
-        kept = {
-            path: f"{verdict}: {reason}" if reason else verdict
-            for path, (verdict, reason) in told[:MOST_VERDICTS]
-        }
-        omitted = len(told) - len(kept)
+        count, kept, room = self.count(), dict[str, str](), MOST_BYTES
+        for path, (verdict, reason) in sorted(
+            self.of.items(), key=lambda item: (ORDER.index(item[1][0]), item[0])
+        ):
+            told = f"{verdict}: {reason}" if reason else verdict
+            room -= len(json.dumps([path, told]))
+            if room < 0:
+                break
+            kept[path] = told
+        omitted = len(self.of) - len(kept)
         return {
             "files": self.files,
             **{word: count[word] for word in ORDER},
