@@ -13,11 +13,11 @@ from typing import Any
 
 from singd.core.catalogue import Catalogue, TaskInfo
 from singd.core.config.arguments import check_argument
+from singd.core.config.keys import POLICY
 from singd.core.config.loading import RESERVED_DATABASE
 from singd.core.config.model import Config
 from singd.core.config.places import Path
 from singd.core.config.problems import Findings, Problem, Wrong, listing, shown
-from singd.core.units import parse_duration
 from singd.core.values import Isolation, Schedule, Scope, SqlCall, TaskCall
 
 
@@ -138,41 +138,29 @@ def _databases(config: Config, findings: Findings, name: str, task: TaskInfo) ->
 
 
 def _with_task_defaults(config: Config, findings: Findings, schedule: Schedule, task: TaskInfo) -> Schedule:
-    stated, policy = config.tables[schedule.name], schedule.policy
-    if task.timeout is not None and "timeout" not in stated:
-        try:
-            policy = replace(policy, timeout=parse_duration(task.timeout))
-        except ValueError as error:
-            _bad_declaration(findings, schedule.name, task, str(error))
-    if task.retries is not None and "retries" not in stated:
-        policy = replace(policy, retries=task.retries)
-    if "isolation" not in stated and "isolation" not in config.defaults:
-        policy = replace(policy, isolation=Isolation(task.isolation))
+    stated = config.tables[schedule.name]
+    isolation = None if "isolation" in config.defaults else task.isolation
+    changes = {}
+    for key, value in (("timeout", task.timeout), ("retries", task.retries), ("isolation", isolation)):
+        if value is not None and key not in stated:
+            try:
+                changes[key] = POLICY[key](value)
+            except Wrong as wrong:
+                _bad_declaration(findings, schedule.name, task, key, wrong.message.replace("{key}", key))
+    policy = replace(schedule.policy, **changes)
     if policy.isolation is Isolation.INLINE and not task.is_async:
         said = "isolation" in stated
         path: Path = ("schedules", schedule.name, "isolation") if said else ("schedules", schedule.name)
         message = f"the task {shown(task.name)} cannot run inline"
-        findings.add(
-            "SG0607",
-            path,
-            message,
-            "it is a def; only an async def may live in the daemon",
-            'write isolation = "process"',
-            at_key=not said,
-        )
+        reason = "it is a def; only an async def may live in the daemon"
+        findings.add("SG0607", path, message, reason, 'write isolation = "process"', at_key=not said)
     return replace(schedule, policy=policy)
 
 
-def _bad_declaration(findings: Findings, name: str, task: TaskInfo, error: str) -> None:
-    message = f"the plugin {shown(task.plugin)} declares a timeout of {shown(task.name)} that is none"
-    findings.add(
-        "SG0609",
-        ("schedules", name),
-        message,
-        error,
-        "write timeout here, and tell the plugin's author",
-        at_key=True,
-    )
+def _bad_declaration(findings: Findings, name: str, task: TaskInfo, key: str, error: str) -> None:
+    message = f"the plugin {shown(task.plugin)} declares a {key} of {shown(task.name)} that cannot be"
+    cure = f"write {key} here, and tell the plugin's author"
+    findings.add("SG0609", ("schedules", name), message, error, cure, at_key=True)
 
 
 def _lint_placement(config: Config, findings: Findings, schedule: Schedule, task: TaskInfo) -> None:

@@ -13,7 +13,7 @@ _BOLD, _RED, _YELLOW, _BLUE, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[3
 _WIDEST = 160
 """Characters of a source line that are shown; a longer one is cut around the place."""
 _SECRET = re.compile(
-    r"""(?i)(://[^:/@\s"']*:)([^@\s"']+)(?=@)|((?:password|passwd|secret|token)\w*["']?\s*=\s*)("[^"]*"?|'[^']*'?)"""
+    r"""(?i)(://[^:/@\s"']*:)([^@\s"']+)(?=@)|(\b(?:pass|pwd|secret|token)\w*["']?\s*=\s*)("[^"]*"?|'[^']*'?|[^\s"'{][^\s,}]*)"""
 )
 
 

@@ -28,6 +28,7 @@ _PAIR = re.compile(
 _HEADER = re.compile(r"\s*(\[\[?[^\]#]*\]{0,2})")
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _LONG_NUMBER = re.compile(r"[0-9_]{4000,}+")
+_SECRET_KEY = re.compile(r"(?i)url|pass|pwd|secret|token")
 _WORD = re.compile(r"[^\s\"'#,\[\]{}=]+")
 
 
@@ -145,6 +146,14 @@ def _bad_value(name: str, line: str, row: int, column: int, pair: re.Match[str])
         return _say(
             place, f"{word[0]} is not a value", "truth values are true and false", f"write {key} = {right}"
         )
+    if _SECRET_KEY.search(key):
+        return _say(
+            place,
+            "this is not a value",
+            "text needs quotes",
+            f'write {key} = {{credential = "…"}}',
+            secret=True,
+        )
     whole = pair[2].split("#")[0].strip()
     return _say(
         place, f"{shown(whole)} is not a value", "text needs quotes", f'write {key} = "{shown(whole)[1:-1]}"'
@@ -176,5 +185,5 @@ def _what(opening: str) -> str:
     return {"[": "array or header", "{": "inline table"}.get(opening, "text")
 
 
-def _say(place: Place, message: str, reason: str, cure: str) -> Problem:
-    return Problem("SG0007", Severity.ERROR, place, message, reason, cure)
+def _say(place: Place, message: str, reason: str, cure: str, *, secret: bool = False) -> Problem:
+    return Problem("SG0007", Severity.ERROR, place, message, reason, cure, secret=secret)
