@@ -13,9 +13,10 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from support.works import SUPPORT, Inbox, hostile
+from support.works import TESTS, Inbox, hostile
 
 from singd.core.values import Isolation, State
+from singd.edges.inline import InlineExecutor
 from singd.edges.worker.executor import WorkerExecutor
 from singd.edges.worker.keeper import KeeperClient
 
@@ -28,7 +29,7 @@ async def workers(inbox: Inbox) -> AsyncIterator[WorkerExecutor]:
     keeper.start()
     async with trio.open_nursery() as nursery:
         await nursery.start(keeper.serve)
-        executor = WorkerExecutor(keeper, max_processes=2, plugin_paths=(SUPPORT,))
+        executor = WorkerExecutor(keeper, max_processes=2, plugin_paths=(TESTS,))
         async with trio.open_nursery() as inner:
             await inner.start(executor.serve, inbox.report, inbox.room_changed)
             yield executor
@@ -59,6 +60,11 @@ async def main() -> None:
     async with workers(inbox) as executor:
         for task in ("noop", "async_noop"):
             figures[f"process_{task}_per_s"] = await rate(executor, inbox, task, Isolation.PROCESS)
+    async with trio.open_nursery() as nursery:
+        inline = InlineExecutor()
+        await nursery.start(inline.serve, inbox.report, inbox.room_changed)
+        figures["inline_async_noop_per_s"] = await rate(inline, inbox, "async_noop", Isolation.INLINE)
+        nursery.cancel_scope.cancel()
     print(json.dumps(figures))
 
 

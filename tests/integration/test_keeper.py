@@ -73,7 +73,7 @@ async def test_a_signal_shows_as_a_negative_status() -> None:
 
 async def test_a_program_that_cannot_be_started_is_an_environment_error_that_names_it() -> None:
     async with kept() as keeper:
-        with pytest.raises(EdgeError, match="No such file.*/no/such/program"):
+        with pytest.raises(EdgeError, match=r"No such file.*/no/such/program"):
             await keeper.spawn(ProcessSpec(argv=("/no/such/program",), env={}))
         with pytest.raises(EdgeError, match="Permission denied"):
             await keeper.spawn(ProcessSpec(argv=("/etc",), env={}))
@@ -82,7 +82,7 @@ async def test_a_program_that_cannot_be_started_is_an_environment_error_that_nam
 
 async def test_a_child_gets_its_own_session_only_its_environment_and_only_its_descriptors() -> None:
     code = "import os; print(os.getsid(0) == os.getpid(), dict(os.environ), sorted(map(int, os.listdir('/proc/self/fd')))[:-1])"
-    os.environ["SINGD_TEST_SECRET"] = "tell nobody"  # noqa: S105
+    os.environ["SINGD_TEST_SECRET"] = "tell nobody"
     try:
         async with kept() as keeper:
             # LC_CTYPE is set by Python itself, where there is no locale

@@ -24,6 +24,7 @@ from singd.core.values import (
 )
 
 SUPPORT = Path(__file__).parent
+TESTS = SUPPORT.parent
 DUE = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -41,7 +42,7 @@ def work_of(call: Call, **changes: Any) -> Work:
 
 def hostile(task: str, args: Mapping[str, Any] | None = None, **changes: Any) -> Work:
     """An attempt of one of `hostile_tasks.tasks`."""
-    return work_of(TaskCall(task, args or {}), entry_point=f"hostile_tasks.tasks:{task}", **changes)
+    return work_of(TaskCall(task, args or {}), entry_point=f"support.hostile_tasks.tasks:{task}", **changes)
 
 
 def command(*argv: str, **changes: Any) -> Work:

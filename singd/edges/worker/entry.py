@@ -76,6 +76,8 @@ class Entry:
         """The report when its process is gone without an answer: as it was decided, or the given cause."""
         if self.begun_at is None:
             return self.never_begun(self.reason or cause, wanted=self.ending is State.CANCELLED)
+        if unknown:
+            return self.report(State.LOST, cause)
         if self.ending is not None:
             return self.report(self.ending, self.reason)
-        return self.report(State.LOST if unknown else State.FAILED, cause)
+        return self.report(State.FAILED, cause)

@@ -349,7 +349,7 @@ class WorkerExecutor:
         while True:
             if not self._entries:
                 self._busy = trio.Event()
-                with trio.move_on_after(max(0.05, min(self.idle_s / 4, 5.0))):
+                with trio.move_on_after(max(0.05, min(self.idle_s / 4, 1.0)) if self._workers else math.inf):
                     await self._busy.wait()
             await trio.sleep(TICK_S)
             now = trio.current_time()
