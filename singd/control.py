@@ -45,6 +45,7 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 LEDGER_PATIENCE_S = 2.0
 """Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
 RUNS_MAX = 1_000
+NEAR_RUNS = 3
 
 
 class ControlHandlers:
@@ -112,7 +113,11 @@ class ControlHandlers:
         judged = judge(at, found.now, schedule, await self._ledger.known(name, at))
         if judged.state == "unknown_schedule":
             raise _no_such_schedule(name, [view.schedule.name for view in found.schedules])
-        return {"why": explained(name, at, found, schedule, judged)}
+        near = await self._ledger.runs(name, None, NEAR_RUNS) if judged.state == "not_an_instant" else ()
+        return {
+            "why": explained(name, at, found, schedule, judged)
+            | {"recorded": [text(row.due_at) for row in near]}
+        }
 
     async def logs(self, request: Mapping[str, Any]) -> Answer:
         """The output of an attempt from byte `offset` on; the newest attempt of a schedule, or of a run, or one of it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from singd.cli.paths import add_options
@@ -39,6 +40,26 @@ class VerbParser(argparse.ArgumentParser):
         if (text := os.environ.get(variable)) is not None:
             _preset(action, text)
         return action
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's own, and a value such as `-2h` behind an option is that option's, not another option."""
+        return super().parse_args(self._joined(args or ()), namespace)
+
+    def _joined(self, words: Sequence[str]) -> list[str]:
+        valued = {name for action in self._actions if action.nargs is None for name in action.option_strings}
+        joined: list[str] = []
+        for word in words:
+            if (
+                joined
+                and joined[-1] in valued
+                and joined[-1].startswith("--")
+                and word[:1] == "-"
+                and word[1:2].isdigit()
+            ):
+                joined[-1] += f"={word}"
+            else:
+                joined.append(word)
+        return joined
 
 
 def _preset(action: argparse.Action, text: str) -> None:

@@ -144,12 +144,13 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, styled
         print(_line(row, widths, room, styled, style))
 
 
-def print_facts(facts: Mapping[str, str]) -> None:
-    """Labelled lines to stdout; facts that are empty are left out."""
-    width = max((len(label) for label, text in facts.items() if text), default=0)
-    for label, text in facts.items():
-        if text:
-            print(f"{paint(label.ljust(width), 'dim')}  {printable(text)}")
+def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
+    """Labelled lines to stdout, several for a list; facts that are empty are left out."""
+    width = max((len(label) for label, fact in facts.items() if fact), default=0)
+    for label, fact in facts.items():
+        lines = [fact] if isinstance(fact, str) else fact
+        for number, line in enumerate(filter(None, lines)):
+            print(f"{paint(('' if number else label).ljust(width), 'dim')}  {printable(line)}")
 
 
 def _line(

@@ -37,7 +37,7 @@ def print_problems(problems: Sequence[Mapping[str, Any]]) -> None:
         print()
 
 
-def _facts(status: Mapping[str, Any]) -> dict[str, str]:
+def _facts(status: Mapping[str, Any]) -> dict[str, str | Sequence[str]]:
     now = instant(status["at"])
     assert now is not None, "the daemon always says when it answered"
     role = f" ({status['role']})" if status["role"] else ""
@@ -49,8 +49,8 @@ def _facts(status: Mapping[str, Any]) -> dict[str, str]:
         "database": status["database"],
         "config": f"{status['config_file']}{_generation(status)}",
         "schedules": str(status["schedules"]),
-        "next": "\n      ".join(_next(run, now) for run in status["next"]) or "nothing",
-        "running": "\n         ".join(_running(run, now) for run in status["running"]) or "nothing",
+        "next": [_next(run, now) for run in status["next"]] or ["nothing"],
+        "running": [_running(run, now) for run in status["running"]] or ["nothing"],
     }
 
 

@@ -136,27 +136,29 @@ def _not_yet_due(why: Why) -> list[str]:
 
 
 def _not_an_instant(why: Why) -> list[str]:
+    latest = ", ".join(map(str, why["recorded"]))
     if not why["configured"]:
-        return [
-            _head(why, "nothing is recorded"),
-            "The schedule is not in the configuration any more; `singd runs` has its history.",
-        ]
+        gone = "The schedule is not in the configuration any more"
+        return [_head(why, "nothing is recorded"), f"{gone}; the latest instants it had: {latest or 'none'}."]
     near = [f"The one before is {_when(why['before'])}."] if why["before"] else []
     near += [f"The one after is {_when(why['after'])}."] if why["after"] else []
-    startup = (
-        ["It comes due when the cluster starts: `singd runs` has those instants."]
-        if why["trigger"] == "startup"
-        else near
-    )
-    was = why["occurrence"]
-    then = (
-        [
-            f"But around it {was['count']} instants of an earlier configuration were {was['verdict']}: {was['reason']}."
-        ]
-        if was
-        else []
-    )
-    return [_head(why, f"nothing was due: {why['trigger']} has no such instant"), *startup, *then]
+    if why["trigger"] == "startup":
+        near = [f"It comes due when the cluster starts, the latest times at {latest or 'no time yet'}."]
+    return [
+        _head(why, f"nothing was due: {why['trigger']} has no such instant"),
+        *near,
+        *_earlier(why["occurrence"]),
+    ]
+
+
+def _earlier(row: Mapping[str, Any] | None) -> list[str]:
+    """A range of an earlier configuration spans the instant, and nobody can say now whether it was one of it."""
+    if row is None:
+        return []
+    span_ = f"from {_when(row['due_at'])} to {_when(row.get('due_until'))}"
+    return [
+        f"{row['count']} instants {span_}, of the configuration of then, were {row['verdict']}: {row['reason']}."
+    ]
 
 
 def _before_known(why: Why) -> list[str]:

@@ -246,7 +246,7 @@ def _holds(entry: Mapping[str, Any], same_environment: bool) -> bool:
 
 def _save(cache_dir: Path | None, environment: str, entries: Mapping[str, Any]) -> None:
     """Replace the cache in one step. Where it may not be written (an operator's client), it is left alone."""
-    if cache_dir is None:
+    if cache_dir is None or not _is_ours(cache_dir):
         return
     text = json.dumps({"environment": environment, "entries": entries})
     with contextlib.suppress(OSError):
@@ -255,6 +255,12 @@ def _save(cache_dir: Path | None, environment: str, entries: Mapping[str, Any]) 
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         os.replace(name, cache_dir / CACHE_FILE)
+
+
+def _is_ours(cache_dir: Path) -> bool:
+    """Root's `singd check` leaves nothing of root's in the state directory of a service's user."""
+    there = next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
+    return there.stat().st_uid == os.geteuid()
 
 
 def as_json(catalogue: Catalogue) -> dict[str, Any]:

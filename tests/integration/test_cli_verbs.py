@@ -76,6 +76,13 @@ async def test_status_says_the_facts(tmp_path: Path) -> None:
         {"schedule": "daily", "due_at": "2026-03-02T03:00:00Z"},
     ]
     assert status["running"][0]["run_id"] == "4712"
+    lines = (
+        await told(tmp_path, FakeDaemon([DAILY, OFTEN], running=[running]), FakeLedger(), "status")
+    ).stdout.splitlines()
+    assert lines[0].startswith("node       sing-1 (singularity), up 1 h 1 min, singd 0.1.0")
+    assert lines[1] == "state      leading, epoch 42, trusted for 4.2 s"
+    assert lines[-2].startswith("           daily in ")
+    assert lines[-1].startswith("running    often run 4712 attempt 2, due")
 
 
 async def test_status_begins_with_what_is_wrong(tmp_path: Path) -> None:
@@ -310,6 +317,27 @@ async def test_why_knows_a_schedule_that_is_gone_by_its_history_and_a_mistyped_o
     )
     result = await told(tmp_path, FakeDaemon([DAILY]), ledger, "why", "dayly", "--at", "now")
     assert (result.returncode, "did you mean daily?" in result.stderr) == (1, True)
+
+
+async def test_why_names_the_startups_that_there_were(tmp_path: Path) -> None:
+    daemon = FakeDaemon([ScheduleView(schedule("boot", Startup()))])
+    at = T + timedelta(microseconds=7)
+    text = await why(
+        tmp_path, FakeLedger([ran(11, "boot", at)]), "boot", "--at", "2026-03-01T03:00:00Z", daemon=daemon
+    )
+    assert "comes due when the cluster starts, the latest times at 2026-03-01T03:00:00.000007Z" in text
+    assert "ran and succeeded" in await why(
+        tmp_path,
+        FakeLedger([ran(11, "boot", at)]),
+        "boot",
+        "--at",
+        "2026-03-01T03:00:00.000007Z",
+        daemon=daemon,
+    )
+
+
+async def test_why_takes_a_distance_back_though_it_looks_like_an_option(tmp_path: Path) -> None:
+    assert "daily at " in await why(tmp_path, FakeLedger([ran()]), "daily", "--at", "-2h")
 
 
 async def test_why_reads_local_time_in_the_machines_zone(tmp_path: Path) -> None:
