@@ -22,11 +22,21 @@ import psycopg
 import psycopg.conninfo
 import pytest
 import trio
-from support.embedded_postgres import DATABASES, Daemon, members, query, running, start_and_stop
+from support.embedded_postgres import (
+    DATABASES,
+    Daemon,
+    kept,
+    members,
+    query,
+    running,
+    start_and_stop,
+    unwrapped,
+)
 from support.local_keeper import LocalKeeper, local_keeper, passable_directory
 
 from singd.edges.embedded import binaries, postgres, settings
 from singd.edges.embedded.postgres import EmbeddedPostgres
+from singd.edges.worker.keeper import KeeperClient
 from singd.errors import ConfigError, EdgeError, KeeperGone
 from singd.ports import Process, ProcessSpec
 
@@ -265,6 +275,37 @@ async def test_a_dead_keeper_is_passed_on_and_the_server_starts_on_a_new_one(sta
     await start_and_stop(state)
 
 
+async def test_a_server_whose_daemon_is_killed_ends_by_its_keeper_and_the_next_daemon_has_its_rows(
+    state: Path,
+) -> None:
+    daemon = Daemon(state, "kept")
+    query(daemon, "alpha", "migrator", "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
+    daemon.kill()
+    await until(lambda: not members(state), within=5)
+    async with running(state) as server:
+        assert query(server, "alpha", "task", "SELECT n FROM t") == [(1,)]
+
+
+async def test_a_server_whose_keeper_is_killed_ends_and_starts_on_a_new_keeper(state: Path) -> None:
+    keeper = KeeperClient()
+    with pytest.raises(KeeperGone):
+        await serve_on_a_keeper_that_is_killed(keeper, state)
+    assert members(state) == []
+    await keeper.kill_orphans()
+    await start_and_stop(state)
+
+
+async def serve_on_a_keeper_that_is_killed(keeper: KeeperClient, state: Path) -> None:
+    with unwrapped():
+        async with kept(keeper):
+            server = await EmbeddedPostgres.start(keeper, state, DATABASES)
+            os.kill(keeper.pid, signal.SIGKILL)
+            try:
+                await server.serve()
+            finally:
+                await server.stop()
+
+
 async def test_a_cancelled_start_leaves_no_process_and_the_directory_free(place: Path) -> None:
     for patience in (0.05, 0.2, 0.4):
         with trio.move_on_after(patience):
@@ -474,14 +515,14 @@ async def test_as_root_data_of_another_account_than_the_chosen_one_is_refused(
 
 @as_root
 def test_an_ordinary_user_runs_it_as_itself(made: Path, place: Path) -> None:
-    """`made` has loaded every module: this account may not be able to read the interpreter's library."""
+    """On the local keeper, and after `made` has loaded every module: this account may not reach the interpreter."""
     account = pwd.getpwnam("nobody")
     home = place / "theirs"
     home.mkdir()
     os.chown(home, account.pw_uid, account.pw_gid)
 
     async def body() -> None:
-        async with running(home / "state") as server:
+        async with local_keeper() as keeper, running(home / "state", keeper) as server:
             assert server.pid
             assert uid_of(server.pid) == account.pw_uid
             assert (home / "state" / "postgres").stat().st_mode & 0o777 == 0o700
@@ -508,9 +549,9 @@ def in_fork_as(account: pwd.struct_passwd, body: Callable[[], Awaitable[None]]) 
         os._exit(status)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for something that only the outside world can make true; 20 s at most."""
-    with trio.fail_after(20):
+async def until(true: Callable[[], bool], within: float = 20) -> None:
+    """Wait for something that only the outside world can make true."""
+    with trio.fail_after(within):
         while not true():
             await trio.sleep(0.02)
 

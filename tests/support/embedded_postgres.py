@@ -8,33 +8,66 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
 import psycopg.conninfo
 import trio
-from support.local_keeper import local_keeper
 
 from singd.edges.embedded import leftover
 from singd.edges.embedded.postgres import EmbeddedPostgres
+from singd.edges.worker.keeper import KeeperClient
 from singd.ports import Keeper
 
 DATABASES = ("alpha", "beta")
 
 
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """A group whose errors are all of one type is the first of them."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        errors = list(_leaves(group))
+        raise errors[0] if len({type(error) for error in errors}) == 1 else group from None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for part in error.exceptions:
+        yield from _leaves(part)
+
+
+@asynccontextmanager
+async def kept(keeper: KeeperClient | None = None) -> AsyncIterator[KeeperClient]:
+    """The real keeper for the length of the block."""
+    keeper = keeper or KeeperClient()
+    keeper.start()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(keeper.serve)
+            yield keeper
+            nursery.cancel_scope.cancel()
+    finally:
+        await keeper.stop()
+
+
 @asynccontextmanager
 async def running(state: Path, keeper: Keeper | None = None) -> AsyncIterator[EmbeddedPostgres]:
-    """A served server for the length of the block."""
-    async with local_keeper() as own:
-        server = await EmbeddedPostgres.start(keeper or own, state, DATABASES)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve)
-            try:
-                yield server
-            finally:
-                await server.stop()
+    """A served server for the length of the block, on the real keeper unless one is given."""
+    with unwrapped():
+        async with kept() if keeper is None else contextlib.nullcontext(keeper) as used:
+            server = await EmbeddedPostgres.start(used, state, DATABASES)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.serve)
+                try:
+                    yield server
+                finally:
+                    await server.stop()
 
 
 async def start_and_stop(state: Path, keeper: Keeper | None = None) -> None:
@@ -60,12 +93,13 @@ def members(state: Path) -> list[int]:
 DAEMON = """
 import sys, trio
 from pathlib import Path
+from support.embedded_postgres import DATABASES, kept
 from support.local_keeper import local_keeper
 from singd.edges.embedded.postgres import EmbeddedPostgres
 
 async def main():
-    async with local_keeper() as keeper:
-        server = await EmbeddedPostgres.start(keeper, Path(sys.argv[1]), ("alpha", "beta"))
+    async with (kept if sys.argv[2] == "kept" else local_keeper)() as keeper:
+        server = await EmbeddedPostgres.start(keeper, Path(sys.argv[1]), DATABASES)
         print(server.pid, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         await server.stop()
@@ -75,18 +109,19 @@ trio.run(main)
 
 
 class Daemon:
-    """Another process that runs a server on `state`, until `quit` or a signal."""
+    """Another process that runs a server on `state`, until `quit` or a signal.
 
-    def __init__(self, state: Path) -> None:
+    Attributes:
+        keeper: "kept" for the real one, "local" for none that outlives the process.
+    """
+
+    def __init__(self, state: Path, keeper: str = "local") -> None:
         self.state = state
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DAEMON, state],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+            [sys.executable, "-c", DAEMON, state, keeper],
+            env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         assert self.process.stdout is not None
         self.postmaster = int(self.process.stdout.readline())
 
@@ -95,7 +130,7 @@ class Daemon:
         self.process.communicate(timeout=30)
 
     def kill(self) -> None:
-        """kill -9; its server stays, as there is no keeper to end it."""
+        """kill -9; without a real keeper its server stays."""
         self.process.kill()
         self.process.communicate()
 
