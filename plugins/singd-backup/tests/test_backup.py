@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from singd_backup import make
 from singd_backup.errors import BackupFailed
-from singd_backup.sets import claimed, complete_sets, read_set
+from singd_backup.sets import claimed, complete_sets, read_set, reading
 
 from singd.plugin import GiveUp, Skip
 from singd.testing import PostgresServer
@@ -347,6 +347,16 @@ def test_the_newest_set_restores_to_what_its_manifest_says(site: Site, server: P
         "extensions_missing": [],
     }  # fmt: skip
     assert _scratch(server) == []
+
+
+def test_a_set_that_is_being_verified_is_not_removed_under_the_reader(site: Site) -> None:
+    site.backup(0)
+    [oldest] = complete_sets(site.folder)
+    with reading(oldest):
+        result = site.backup(1, keep=1)
+        assert (result["kept"], result["removed"]) == (2, 0)
+    assert site.backup(2, keep=1)["removed"] == 2
+    assert not oldest.path.exists()
 
 
 def test_nothing_to_verify_is_a_skip(site: Site) -> None:

@@ -167,12 +167,36 @@ def publish(partial: Path, target: Path, manifest: Manifest) -> None:
     sync(target.parent)
 
 
-def remove(one: BackupSet) -> None:
-    """Take a set's name away, then its files: half of it never looks like a set."""
+def remove(one: BackupSet) -> bool:
+    """Take a set's name away, then its files: half of it never looks like a set.
+
+    Returns:
+        Whether it is gone; one that is being read stays until the next retention.
+    """
+    handle = _lock(one.path)
+    if handle is None:
+        return False
     trash = one.path.with_name(f".trash-{one.path.name}")
     one.path.rename(trash)
     sync(one.path.parent)
     shutil.rmtree(trash, ignore_errors=True)
+    os.close(handle)
+    return True
+
+
+@contextlib.contextmanager
+def reading(one: BackupSet) -> Iterator[None]:
+    """Keep retention from a set while it is read.
+
+    Raises:
+        OSError: It is gone already.
+    """
+    handle = os.open(one.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def expendable(sets: list[BackupSet], keep: int, just_made: Path) -> list[BackupSet]:

@@ -11,7 +11,7 @@ from singd.plugin import Context, Database, DatabaseName, GiveUp, Skip, task
 from singd_backup.errors import BackupFailed
 from singd_backup.make import Plan, make_set
 from singd_backup.restore import Verified, verify_dump
-from singd_backup.sets import BackupSet, claimed, complete_sets, expendable, remove
+from singd_backup.sets import BackupSet, claimed, complete_sets, expendable, reading, remove
 
 Kind = Literal["hourly", "daily"]
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -38,9 +38,7 @@ def backup(
     plan = Plan(kind, folder(ctx, directory, kind), named(ctx, databases))
     made, reused = make_set(ctx, plan)
     ctx.progress(len(databases), len(databases))
-    gone = expendable(complete_sets(plan.folder), keep, made.path)
-    for old in gone:
-        remove(old)
+    gone = [old for old in expendable(complete_sets(plan.folder), keep, made.path) if remove(old)]
     return {
         "set": str(made.path),
         "reused": reused,
@@ -89,7 +87,10 @@ def verify_set(ctx: Context, one: BackupSet, databases: list[Database], template
     if absent:
         raise BackupFailed(f"{one.path} does not hold {', '.join(absent)}")
     results = []
-    with claimed(ctx.state_dir, f"private-{ctx.epoch}-{ctx.attempt}-{one.path.name}") as secrets:
+    with (
+        reading(one),
+        claimed(ctx.state_dir, f"private-{ctx.epoch}-{ctx.attempt}-{one.path.name}") as secrets,
+    ):
         for number, database in enumerate(databases):
             ctx.progress(number, len(databases), database.name)
             results.append(verify_dump(database, one, template, secrets))

@@ -84,7 +84,7 @@ def judge(verdicts: Verdicts, known: int, limits: Limits) -> None:
     if count["removed"] > limits.max_vanished * known:
         raise Unsound(
             f"{count['removed']} of {known} rows would vanish, more than max_vanished = {limits.max_vanished:g} allows; "
-            "nothing was changed. If the files were meant to go, trigger the schedule once with max_vanished=1; "
+            "nothing was changed. If the files were meant to go, trigger the schedule once with max_vanished=1.0; "
             "if this is another tree, give it a source of its own"
         )
     good = count["loaded"] + count["updated"] + count["unchanged"]
