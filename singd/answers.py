@@ -174,6 +174,7 @@ def explained(
     row = judged.row
     return {
         "schedule": name, "at": text(at), "now": text(found.now), "state": judged.state,
+        "verdict": row and row.verdict, "reason": row.reason if row else "", "outcome": row and row.outcome,
         "configured": schedule is not None, "enabled": schedule is None or schedule.enabled,
         "trigger": schedule and trigger_text(schedule.trigger),
         "before": text(judged.before), "after": text(judged.after), "leader": found.leader, "node_state": found.state,
