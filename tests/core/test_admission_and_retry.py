@@ -29,7 +29,9 @@ BLOCKER = Blocker("4711")
         (Overlap.ALLOW, True, Admission.WAIT),
     ],
 )
-def test_an_instant_that_meets_an_unfinished_one_is_judged_by_overlap_but_backlog_waits(overlap, backlog, expected):
+def test_an_instant_that_meets_an_unfinished_one_is_judged_by_overlap_but_backlog_waits(
+    overlap, backlog, expected
+):
     assert admit(overlap, BLOCKER, backlog=backlog)[0] is expected
 
 
