@@ -108,6 +108,21 @@ n = ⟦"1"⟧
     assert problems[3].cure == 'did you mean "bucket"?'
 
 
+def test_a_mistake_in_an_array_of_tables_is_placed_in_its_own_table() -> None:
+    tables = (
+        "[[schedules.x.args.a]]\nn = 1\n[[schedules.x.args.a]]\nn = ⟦'2'⟧\n[schedules.x.args.a.m]\nb = 1\n"
+    )
+    text, places = marked(x() + tables)
+    _, problems = bound(text, task(params={"a": "list[table[any]]", "b?": "any"}))
+    assert problems == ()
+    _, problems = bound(
+        text.replace("[schedules.x.args.a.m]\nb = 1\n", ""), task(params={"a": "list[table[int]]"})
+    )
+    assert [(p.place.line, p.place.column, p.place.length) for p in problems] == places
+    _, problems = bound(text.replace("'2'", "2"), task(params={"a": "list[table[int]]"}))
+    assert [(p.place.line, p.place.column) for p in problems] == [(places[0][0] + 1, 2)]
+
+
 def test_a_mistake_costs_only_its_own_schedule() -> None:
     schedules, problems = bound(
         x("a = 1") + "[schedules.y]\nstartup = true\n", task(params={"a": "str"}), task("y")

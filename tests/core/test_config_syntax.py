@@ -65,12 +65,18 @@ def test_syntax_errors_are_reported_until_the_text_makes_no_sense() -> None:
     assert [p.place.line for p in problems if p.code == "SG0007"] == list(range(3, 13))
 
 
+def test_one_line_is_complained_about_once() -> None:
+    problems = loaded("[schedules.x]\nstartup = true\nneeds = [\n  a = bad\n]\n").problems
+    assert [p.place.line for p in problems] == sorted({p.place.line for p in problems})
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
         (b"a = 1\nb = \xff\n", ("SG0002", 2, 5)),
         ("# ü€\nb = ü".encode()[:-1], ("SG0002", 2, 5)),
         ("[node]\n".encode("utf-16"), ("SG0002", 1, 1)),
+        ("a = 1\n# é€".encode() + b"\xff", ("SG0002", 2, 5)),
         (b"a = 1\n \x00\n", ("SG0003", 2, 2)),
         (b"# c\n" + b"a" * (MAX_LINE + 1), ("SG0004", 2, 1)),
         (b"# c\na = " + b"[" * 33 + b"]" * 33, ("SG0006", 2, 37)),
@@ -110,6 +116,7 @@ def test_a_bomb_behind_tricky_quotes_is_seen(quotes: str) -> None:
         f"a = {quotes}{quotes}\n{bomb}",
         f'a = \'"""\'\n{bomb}\nb = \'"""\'',
         f"# it's\n{bomb}",
+        f"a = {{b = {quotes}x{quotes[0]}{quotes}, {bomb}}}",
     ):
         refusal = guard("x", text)
         assert refusal is not None

@@ -48,6 +48,8 @@ def parse(name: str, text: str, max_bytes: int) -> tuple[str, dict[str, Any] | N
             return current, tomllib.loads(current), problems
         except (ValueError, RecursionError) as error:
             row, problem = _problem(name, current, lines, str(error))
+        if BROKEN_TEXT in lines[row]:
+            break
         problems.append(problem)
         if len(text) > ONE_ERROR_ABOVE or not _mended(lines, row, "twice" in problem.message):
             break
@@ -60,7 +62,7 @@ def _mended(lines: list[str], row: int, twice: bool) -> bool:
     if pair and twice:
         lines[row] = ""
         return True
-    if not pair or pair[2].startswith(('"""', "'''")) or BROKEN_TEXT in lines[row]:
+    if not pair or pair[2].startswith(('"""', "'''")):
         return False
     lines[row] = f"{lines[row][: pair.start(2)]}{BROKEN_TEXT}"
     return True
