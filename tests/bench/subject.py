@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -29,7 +30,7 @@ TASKS = HERE / "singd_bench_tasks" / "singd_bench_tasks.py"
 TASK = {"inline": "bench_inline", "workers": "bench_worker"}
 ARMED = re.compile(r"configuration\s+\S+: \d+ schedules")
 """The daemon's own word (`singd.welcome`), told when the first term is armed."""
-CAPS = ("--max-schedules", "20000", "--max-config-size", "16MiB", "--max-inline", "20000")
+CAPS = ("--max-schedules", "10000", "--max-config-size", "16MiB", "--max-inline", "10000")
 LINES_KEPT = 40
 STOP_S = 60.0
 
@@ -50,10 +51,9 @@ class Home:
     def __init__(self, directory: Path, triggers: Iterable[str], kind: str, url: str) -> None:
         self.state = directory / "state"
         self.config = directory / "singd.toml"
-        self.site = directory / "site"
+        self.python = environment(directory / "venv")
         self.kind = kind
         self.config.write_text(configuration(triggers, kind, url))
-        install_tasks(self.site)
 
     @property
     def sink(self) -> Path:
@@ -79,18 +79,15 @@ class Daemon:
     """One `singd run`."""
 
     def __init__(self, home: Home, options: Sequence[str]) -> None:
-        command = [PROGRAM, "run", "--state", home.state, "--config", home.config, *CAPS, *options]
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_"))
-        }
-        environment |= {"PYTHONPATH": str(home.site), "SINGD_NODE_NAME": "bench"}
+        command = [home.python, PROGRAM, "run", "--state", home.state, "--config", home.config, *CAPS, *options]
+        ours = {key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_"))}
         self.armed_at = 0.0
         self.stopped_s = 0.0
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._armed = threading.Event()
         self.forked_at = time.time()
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            command, env={**ours, "SINGD_NODE_NAME": "bench"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -157,6 +154,20 @@ def configuration(triggers: Iterable[str], kind: str, url: str) -> str:
         for number, trigger in enumerate(triggers)
     )
     return head + "".join(tables)
+
+
+def environment(directory: Path) -> Path:
+    """A virtual environment with the bench's tasks, over the one that runs this; its interpreter."""
+    site = directory / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    install_tasks(site)
+    behind = sysconfig.get_path("purelib")
+    (site / "workspace.pth").write_text(f"import site; site.addsitedir({behind!r})\n")
+    base = Path(sys._base_executable)  # type: ignore[attr-defined]
+    (directory / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    python = directory / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(base)
+    return python
 
 
 def install_tasks(site: Path) -> None:
