@@ -201,8 +201,8 @@ async def test_on_shutdown_every_attempt_is_reported_before_serve_returns() -> N
         nursery.cancel_scope.cancel()
     reports = [inbox.reports[work.attempt.token] for work in works]
     assert {report.state for report in reports} == {State.CANCELLED}
-    assert [report.begun for report in reports] == [True, False]
-    assert not reports[1].give_up
+    assert reports[0].begun
+    assert not any(report.give_up for report in reports)
     executor.hand_over([another := hostile("counts")])
     assert not inbox.reports[another.attempt.token].begun
 

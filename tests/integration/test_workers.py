@@ -237,6 +237,8 @@ async def test_a_huge_error_is_cut_to_eight_kilobytes(bench: Bench) -> None:
         ("number", "returned int, expected a mapping of counts"),
         ("object", "not JSON"),
         ("nan", "not JSON"),
+        ("surrogate", "not JSON"),
+        ("nul", "a NUL in it"),
         ("recursive", "not JSON"),
         ("large", "bytes of result, more than 65536"),
     ],
@@ -398,6 +400,10 @@ async def test_printing_forges_neither_a_begin_nor_a_result(bench: Bench) -> Non
         ('{"index": 99, "state": "succeeded", "from": 0, "to": 0}', 1),
         ('{"index": 0, "state": "lost", "from": 0, "to": 0}', 1),
         ('{"index": 0, "state": "succeeded", "result": [1], "from": 0, "to": 0}', 1),
+        ('{"index": 0, "state": "succeeded", "result": {"x": 1e999}, "from": 0, "to": 0}', 1),
+        ('{"index": 0, "state": "succeeded", "from": 0, "to": NaN}', 1),
+        ('{"index": 0, "progress": 1}', 1),
+        ("[]", 1),
         ("not JSON", 1),
         ("[", 100_000),
         ("x", 300_000),
@@ -559,17 +565,20 @@ async def test_when_the_keeper_dies_what_ran_is_lost_and_the_rest_never_began() 
     keeper.start()
     running = [hostile("sleeps", {"seconds": 300}), command("sh", "-c", "echo begun; sleep 300")]
     waiting = hostile("noop")
-    with pytest.raises(ExceptionGroup) as caught:
+
+    async def until_it_dies() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             executor = WorkerExecutor(keeper, plugin_paths=(TESTS,), max_processes=2)
             bench = Bench(executor, inbox, keeper)
-            async with trio.open_nursery() as inner:
-                await inner.start(executor.serve, inbox.report, inbox.room_changed)
-                executor.hand_over([*running, waiting])
-                for work in running:
-                    await bench.begun(work)
-                os.kill(keeper.pid, signal.SIGKILL)
+            await nursery.start(executor.serve, inbox.report, inbox.room_changed)
+            executor.hand_over([*running, waiting])
+            for work in running:
+                await bench.begun(work)
+            os.kill(keeper.pid, signal.SIGKILL)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await until_it_dies()
     assert caught.value.split(KeeperGone)[1] is None
     reports = [inbox.reports[work.attempt.token] for work in (*running, waiting)]
     assert [report.state for report in reports] == [State.LOST, State.LOST, State.CANCELLED]

@@ -11,9 +11,11 @@ import trio
 
 from singd.core.values import CommandCall, Report, State
 from singd.edges.worker import environment
+from singd.edges.worker.answers import killed_by
+from singd.edges.worker.channel import output_pipe
 from singd.edges.worker.entry import Entry
 from singd.edges.worker.output import OUTPUT_MOST, drain
-from singd.edges.worker.warm import OUTPUT_PAUSE_S, _enlarge, killed_by
+from singd.edges.worker.warm import OUTPUT_PAUSE_S
 from singd.errors import EdgeError, KeeperGone
 from singd.ports import Exit, Keeper, Process, ProcessSpec
 
@@ -51,9 +53,7 @@ class Command:
 
     async def _run(self, keeper: Keeper) -> Report:
         entry = self.entry
-        self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._reader, False)
-        _enlarge(self._reader)
+        self._reader, writer = output_pipe()
         try:
             self.process = await self._spawn(keeper, writer)
             entry.begin()

@@ -22,8 +22,9 @@ import trio
 
 import singd
 from singd.edges.worker import keeper_main, proctree
+from singd.edges.worker.keeper_process import KeeperProcess
 from singd.errors import EdgeError, KeeperGone, SingdError
-from singd.ports import Exit, ProcessSpec
+from singd.ports import ProcessSpec
 
 BEAT_S = 4.0
 SILENCE_S = 15.0
@@ -35,66 +36,6 @@ FDS_MOST = 60
 BACKLOG_MOST = 10_000
 
 _START = "import sys; sys.path.append(sys.argv[1]); from singd.edges.worker.keeper_main import main; main(int(sys.argv[2]), float(sys.argv[3]))"
-
-
-class KeeperProcess:
-    """A child of the keeper (`ports.Process`)."""
-
-    def __init__(self, client: KeeperClient, number: int) -> None:
-        self._client, self._number = client, number
-        self._pid = 0
-        self._exit: Exit | None = None
-        self._error: str | None = None
-        self._started = trio.Event()
-        self._gone = trio.Event()
-        self._unwanted = False
-
-    @property
-    def pid(self) -> int:
-        """Its process id, also its session."""
-        return self._pid
-
-    @property
-    def exit(self) -> Exit | None:
-        """How it ended; None while it, or anything of its tree, lives."""
-        return self._exit
-
-    def signal(self, number: int) -> None:
-        """To the process alone; a process that is gone is no error."""
-        self._client._say({"op": "signal", "id": self._number, "number": int(number)})
-
-    def end(self, grace_s: float) -> None:
-        """The whole tree: polite signal, `grace_s`, KILL. Returns at once; `wait` tells."""
-        self._client._say({"op": "end", "id": self._number, "grace": grace_s})
-
-    async def wait(self) -> Exit:
-        """Until it and its whole tree are gone.
-
-        Raises:
-            KeeperGone: The keeper died first.
-        """
-        await self._gone.wait()
-        if self._exit is None:
-            raise KeeperGone("the keeper died; its processes end with it")
-        return self._exit
-
-    def _hear(self, word: dict[str, Any]) -> None:
-        if word["op"] == "spawned":
-            self._pid = word["pid"]
-            if self._unwanted:
-                self.end(0)
-        elif word["op"] == "failed":
-            self._error = str(word["error"])
-        if word["op"] == "exited":
-            self._exit = Exit(word["status"], word["rss"], word["strays"])
-        if word["op"] != "spawned":
-            self._gone.set()
-        self._started.set()
-
-    def _lose(self) -> None:
-        self._error = "gone"
-        self._started.set()
-        self._gone.set()
 
 
 class KeeperClient:
@@ -165,7 +106,7 @@ class KeeperClient:
         """
         self._next += 1
         number = self._next
-        process = self._known[number] = KeeperProcess(self, number)
+        process = self._known[number] = KeeperProcess(self._say, number)
         fds = dict(spec.fds or {})
         if len(fds) > FDS_MOST or any(number >= 100 for number in fds):
             raise ValueError(f"at most {FDS_MOST} descriptors below 100: {sorted(fds)}")
@@ -176,19 +117,19 @@ class KeeperClient:
         }  # fmt: skip
         try:
             self._say(order, list(fds.values()))
-            await process._started.wait()
+            await process.started.wait()
         except SingdError:
             self._known.pop(number, None)
             raise
         except BaseException:
-            process._unwanted = True  # cancelled while it was being born: end it when we hear of it
+            process.unwanted = True  # cancelled while it was being born: end it when we hear of it
             if process.pid:
                 process.end(0)
             raise
         if self._gone:
             raise KeeperGone("the keeper is dead")
-        if process._error is not None:
-            raise EdgeError(f"{spec.argv[0]} could not be started: {process._error}")
+        if process.error is not None:
+            raise EdgeError(f"{spec.argv[0]} could not be started: {process.error}")
         return process
 
     async def stop(self) -> None:
@@ -288,14 +229,14 @@ class KeeperClient:
             word = json.loads(data)
             process = self._known.get(word.get("id", 0))
             if process is not None:
-                process._hear(word)
+                process.hear(word)
                 if word["op"] != "spawned":
                     del self._known[word["id"]]
 
     async def _lose_all(self) -> None:
         self._gone = True
         for process in self._known.values():
-            process._lose()
+            process.lose()
         self._known.clear()
         if self._sock is not None:
             self._sock.close()

@@ -15,7 +15,7 @@ from typing import Any
 from singd.edges.worker.wire import ERROR_MOST, RESULT_MOST, clip
 from singd.plugin import GiveUp, RetryAfter, Skip
 
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Ended(KeyboardInterrupt):
@@ -39,11 +39,14 @@ def check_result(value: Any) -> dict[str, Any] | None:
     plain = dict(value)
     if plain:
         try:
-            size = len(_encode(plain))
+            text = _encode(plain)
+            size = len(text.encode())  # refuses half a surrogate pair, as Postgres would
         except (TypeError, ValueError, RecursionError) as error:
             raise Unacceptable(f"returned a mapping that is not JSON: {error}") from None
         if size > RESULT_MOST:
             raise Unacceptable(f"returned {size} bytes of result, more than {RESULT_MOST}")
+        if "\\u0000" in text.replace("\\\\", ""):
+            raise Unacceptable("returned a text with a NUL in it, which Postgres cannot keep")
     return plain
 
 

@@ -15,15 +15,8 @@ behind" is one waitpid away, and the daemon then has the keeper end us and the r
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
-import fcntl
-import json
-import logging
 import os
-import select
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -34,12 +27,11 @@ from typing import Any
 from singd.edges.worker import wire
 from singd.edges.worker.calling import Loaded, Tasks, context
 from singd.edges.worker.outcome import Ended, check_result, describe, fields_of, print_traceback
+from singd.edges.worker.surroundings import Orders, Surroundings, left_behind
 from singd.edges.worker.wire import Ordered
 from singd.plugin import Context
 
 IDLE, BUSY, BODY = "idle", "busy", "body"
-SETTLE_S = 0.1
-"""Children that are just ending when their task returns get this long."""
 PROGRESS_S = 0.1
 """At most one progress frame in this time."""
 
@@ -47,17 +39,15 @@ PROGRESS_S = 0.1
 class Worker:
     """The loop and its state."""
 
-    def __init__(self, stream: socket.socket, tickets: int, output: int) -> None:
-        self.stream, self.tickets, self.output = stream, tickets, output
-        self.buffer = b""
-        self.works: dict[int, Ordered] = {}
+    def __init__(self, orders: Orders, around: Surroundings) -> None:
+        self.orders, self.around = orders, around
+        self.send = orders.send
         self.tasks = Tasks()
         self.phase = IDLE
         self.ending = False
         self.cancel_body: Any = None
         self.progress_at = 0.0
-        self.stdout, self.stderr = sys.stdout, sys.stderr
-        hello = self.read_line()
+        hello = orders.read_line()
         self.nonce = str(hello["nonce"]).encode()
         sys.path.extend(hello["paths"])
 
@@ -74,8 +64,6 @@ class Worker:
                 self.attempt(ordered, loaded)
             ordered = self.take()
 
-    # ------------------------------------------------------------------ taking
-
     def take(self) -> Ordered:
         """The next attempt that is ours; from here on nobody else runs it."""
         while True:
@@ -83,39 +71,12 @@ class Worker:
             if self.ending:
                 raise SystemExit(0)
             try:
-                ticket = os.read(self.tickets, wire.TICKET)
+                ticket = self.orders.ticket()
             except BlockingIOError:
-                self.wait_for_ticket()
+                self.orders.wait()
                 continue
             self.phase = BUSY
-            if not ticket:
-                raise SystemExit(0)
-            index = int.from_bytes(ticket, "little")
-            while index not in self.works:
-                ordered = Ordered(self.read_line())
-                self.works[ordered.index] = ordered
-            for old in [number for number in self.works if number < index]:
-                del self.works[old]  # recalled, somebody else's now
-            return self.works.pop(index)
-
-    def wait_for_ticket(self) -> None:
-        poller = select.poll()
-        poller.register(self.tickets, select.POLLIN)
-        poller.register(self.stream, select.POLLRDHUP)
-        if any(fd == self.stream.fileno() for fd, _ in poller.poll()):
-            raise SystemExit(0)  # the daemon is gone
-
-    def read_line(self) -> Any:
-        while b"\n" not in self.buffer:
-            data = self.stream.recv(1 << 18)
-            if not data:
-                raise SystemExit(0)
-            self.buffer += data
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)
-
-    def send(self, frame: wire.Frame) -> None:
-        self.stream.sendall(json.dumps(frame).encode() + b"\n")
+            return self.orders.work(ticket)
 
     # ------------------------------------------------------------------ one attempt
 
@@ -126,8 +87,8 @@ class Worker:
             self.send({"index": ordered.index, "state": "cancelled", "begun": False, "from": now, "to": now,
                        "error": "begun too late: the daemon was stopped or overloaded"})  # fmt: skip
             return None
-        self.restore()
-        self.write_mark(ordered.index)
+        self.around.restore(self.on_term)
+        self.around.write(wire.mark(self.nonce, ordered.index))
         began = time.time()
         try:
             self.phase = BODY
@@ -160,7 +121,7 @@ class Worker:
 
     def failure(self, error: BaseException) -> dict[str, Any]:
         """The report's fields for what a body raised; its traceback goes to the log."""
-        self.restore()
+        self.around.restore(self.on_term)
         if isinstance(error, MemoryError):
             traceback.clear_frames(error.__traceback__)  # what filled the memory hangs there
         print_traceback(error)
@@ -169,7 +130,7 @@ class Worker:
     def answer(self, ordered: Ordered, began: float, fields: dict[str, Any]) -> None:
         """Send the result; a task that leaves processes behind has failed, whatever it says."""
         ended = time.time()
-        self.flush()
+        self.around.flush()
         if left := left_behind():
             fields |= {
                 "state": "failed",
@@ -250,87 +211,12 @@ class Worker:
         elif self.phase is BODY and first:
             raise Ended
 
-    def restore(self) -> None:
-        """Undo what the attempt before may have done to what all attempts share."""
-        signal.signal(signal.SIGTERM, self.on_term)
-        os.dup2(self.output, 1)
-        os.dup2(self.output, 2)
-        os.chdir("/")
-        if self.stdout.closed or self.stderr.closed:
-            self.stdout, self.stderr = _text(1), _text(2)
-            _log_to(self.stderr)
-        sys.stdout, sys.stderr = self.stdout, self.stderr
-
-    def write_mark(self, index: int) -> None:
-        data = wire.mark(self.nonce, index)
-        while True:
-            try:
-                os.write(self.output, data)  # below PIPE_BUF: whole or not at all
-                return
-            except BlockingIOError:  # the task made it non-blocking, and it is full
-                select.select([], [self.output], [])
-
-    def flush(self) -> None:
-        for file in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                file.flush()
-
-
-def left_behind() -> int:
-    """How many children are still alive after a short wait; the dead ones are reaped."""
-    give_up = 0.0
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return 0
-        if pid:
-            continue
-        now = time.monotonic()
-        give_up = give_up or now + SETTLE_S
-        if now > give_up:
-            return _count_children()
-        _stop_helpers()
-        time.sleep(0.002)
-
-
-def _count_children() -> int:
-    from singd.edges.worker import proctree
-
-    return max(1, len(proctree.tree(set(proctree.children(os.getpid())))))
-
-
-def _stop_helpers() -> None:
-    """multiprocessing keeps a helper process for as long as its parent lives; it is nobody's leftover."""
-    tracker = sys.modules.get("multiprocessing.resource_tracker")
-    if tracker is not None:
-        with contextlib.suppress(Exception):
-            tracker._resource_tracker._stop()
-
-
-def _text(fd: int) -> Any:
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
-def _log_to(stream: Any) -> None:
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    logging.getLogger().handlers[:] = [handler]
-
 
 def main() -> None:
     """Run a worker on the descriptors that the daemon gave it."""
-    output = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 10)
-    for fd in (wire.STREAM_FD, wire.TICKETS_FD):
-        os.set_inheritable(fd, False)
-    faulthandler.enable(file=output)  # a crash in C leaves its stack in the attempt's log
-    sys.stdout, sys.stderr = _text(1), _text(2)
-    logging.getLogger().setLevel(logging.INFO)
-    logging.raiseExceptions = False
-    _log_to(sys.stderr)
-    stream = socket.socket(fileno=wire.STREAM_FD)
+    around = Surroundings()
     try:
-        worker = Worker(stream, wire.TICKETS_FD, output)
+        worker = Worker(Orders(), around)
         signal.signal(signal.SIGTERM, worker.on_term)
         worker.run()
     except SystemExit:

@@ -62,7 +62,7 @@ def reach(ctx: Context) -> dict[str, Any]:
         "core": resource.getrlimit(resource.RLIMIT_CORE), "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
         "session": os.getsid(0) == os.getpid(),
         "no_new_privs": "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(),
-        "argv": Path("/proc/self/cmdline").read_text(), "environment": dict(os.environ),
+        "argv": Path("/proc/self/cmdline").read_text().split("\0"), "environment": dict(os.environ),
     }  # fmt: skip
 
 
@@ -297,6 +297,8 @@ def progresses(ctx: Context) -> None:
 RETURNS: dict[str, Callable[[], Any]] = {
     "number": lambda: 7,
     "object": lambda: {"x": object()},
+    "nul": lambda: {"x": "a\0b"},
+    "surrogate": lambda: {"x": "\ud800"},
     "nan": lambda: {"x": float("nan")},
     "large": lambda: {"x": "y" * 100_000},
     "recursive": lambda: (x := {}, x.update(x=x))[0],  # type: ignore[var-annotated]
