@@ -10,6 +10,7 @@ as bytes in a socket's buffer may.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import trio
 Place = Literal["request", "reply", "late"]
 SOCKET = ".s.PGSQL.5432"
 MOST = 1 << 20
+_KEY_DATA = re.compile(rb"(K\x00\x00\x00\x0c)....", re.DOTALL)
 
 
 class CuttingProxy:
@@ -32,6 +34,8 @@ class CuttingProxy:
         self._late = trio.Event()
         self._delivered = trio.Event()
         self.cuts = 0
+        self.invent_pid = False
+        """Tell clients another process id than the server's, as a pooler does."""
 
     def arm(self, place: Place, skip: int = 0) -> None:
         """Cut once, `skip` messages from now."""
@@ -74,6 +78,8 @@ class CuttingProxy:
         self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope
     ) -> None:
         while data := await server.receive_some(MOST):
+            if self.invent_pid:
+                data = _KEY_DATA.sub(lambda found: found[1] + b"\x12\x34\x56\x78", data)
             await client.send_all(data)
         scope.cancel()
 

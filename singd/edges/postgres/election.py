@@ -23,12 +23,13 @@ queue and become a leader that nobody hears from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import trio
 
-from singd.edges.postgres import keys
+from singd.edges.postgres import keys, text
 from singd.edges.postgres.failure import PostgresError, translate
 from singd.edges.postgres.migrate import MINIMUM_SERVER, require_current
 from singd.edges.postgres.pool import SESSION, checked_schema, connect
@@ -67,7 +68,9 @@ class PostgresElection:
                 is missing, old or newer than this program.
         """
         await self.close()
-        self._node = node
+        self._node = node = replace(
+            node, name=text.clean(node.name), role=text.clean(node.role), version=text.clean(node.version)
+        )
         try:
             self._session = await connect(self._conninfo, self._schema, f"lock {node.name}", self._settings())
             await self._refuse_unfit(self._session)
