@@ -1,8 +1,8 @@
 """The journal: one line a fact, made from the events that tests and status read.
 
 Lines are bounded: control characters are escaped, a line is at most `LINE_MOST` characters, and more than `BURST` lines a
-second are counted instead of written, so that ten thousand runs at one instant cannot drown the one that failed.
-Failures are never counted away before successes are.
+second are counted instead of written. What is wrong has a budget of its own, so that ten thousand runs at
+one instant cannot drown the one that failed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from singd.ports import Clock
 
 LINE_MOST = 2_000
 BURST = 50
-"""Lines a second; failures may use twice as many."""
+"""Lines a second of what is well, and as many of what is not."""
 
 
 class Journal:
@@ -40,7 +40,7 @@ class Journal:
         self._stream = stream
         self._clock = clock
         self._second = 0
-        self._lines = 0
+        self._lines = {True: 0, False: 0}
         self._swallowed = 0
 
     def __call__(self, event: Event) -> None:
@@ -52,16 +52,15 @@ class Journal:
             self._write(level, text)
 
     def _has_room(self, level: str) -> bool:
-        second = int(self._clock.boot())
+        second, well = int(self._clock.boot()), level == "info"
         if second != self._second:
-            self._second, self._lines, swallowed, self._swallowed = second, 0, self._swallowed, 0
+            self._second, self._lines = second, {True: 0, False: 0}
+            swallowed, self._swallowed = self._swallowed, 0
             if swallowed:
                 self._write("info", f"… and {swallowed} more lines: `singd runs` has them all")
-        self._lines += 1
-        if self._lines <= (BURST if level == "info" else 2 * BURST):
-            return True
-        self._swallowed += 1
-        return False
+        self._lines[well] += 1
+        self._swallowed += self._lines[well] > BURST
+        return self._lines[well] <= BURST
 
     def _write(self, level: str, text: str) -> None:
         mark = {"info": " ", "warning": "!", "error": "✗"}[level]
