@@ -73,4 +73,5 @@ def reason_of(item: Mapping[str, Any]) -> str:
         return str(item["reason"])
     if item["error"]:
         return str(item["error"]).strip().split("\n")[0]
-    return " ".join(f"{key}={value}" for key, value in (item["result"] or {}).items())
+    counts = (item["result"] or {}).items()
+    return " ".join(f"{key}={value}" for key, value in counts if not isinstance(value, dict | list))
