@@ -25,6 +25,7 @@ from singd.errors import EdgeError
 from singd.views import (
     BadRequest,
     DaemonView,
+    LeaderView,
     LedgerView,
     NotFound,
     RunningAttempt,
@@ -67,17 +68,13 @@ class ControlHandlers:
         found = self._daemon.snapshot()
         latest, trouble = await self._read(self._ledger.latest)
         leader = None if trouble else (await self._read(self._ledger.leader))[0]
-        problems = [*found.troubles, *trouble, *problems_of(found, latest or {})]
-        return {"status": standing(found, leader) | {"problems": [asdict(problem) for problem in problems]}}
+        return await trio.to_thread.run_sync(_status, found, leader, latest or {}, trouble)
 
     async def list(self, request: Mapping[str, Any]) -> Answer:
         """Every schedule with its trigger, next instant and last end."""
         found = self._daemon.snapshot()
         latest, trouble = await self._read(self._ledger.latest)
-        entries = [
-            listed(view, found.now, (latest or {}).get(view.schedule.name)) for view in found.schedules
-        ]
-        return {"list": entries, "problems": [asdict(problem) for problem in trouble]}
+        return await trio.to_thread.run_sync(_list, found, latest or {}, trouble)
 
     async def show(self, request: Mapping[str, Any]) -> Answer:
         """One schedule: its values and their origins."""
@@ -169,6 +166,22 @@ class ControlHandlers:
             return None, (Trouble(f"the ledger cannot be read: {error}", error.cure),)
         except trio.TooSlowError:
             return None, (Trouble(f"the ledger did not answer within {LEDGER_PATIENCE_S:g} s"),)
+
+
+def _status(
+    found: Snapshot,
+    leader: LeaderView | None,
+    latest: Mapping[str, OccurrenceRow],
+    trouble: Sequence[Trouble],
+) -> Answer:
+    """In a thread, like `_list`: thousands of schedules take a while, and the daemon has instants to keep."""
+    problems = [*found.troubles, *trouble, *problems_of(found, latest)]
+    return {"status": standing(found, leader) | {"problems": [asdict(problem) for problem in problems]}}
+
+
+def _list(found: Snapshot, latest: Mapping[str, OccurrenceRow], trouble: Sequence[Trouble]) -> Answer:
+    entries = [listed(view, found.now, latest.get(view.schedule.name)) for view in found.schedules]
+    return {"list": entries, "problems": [asdict(problem) for problem in trouble]}
 
 
 def _find(found: Snapshot, name: str) -> ScheduleView:

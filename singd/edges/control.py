@@ -188,7 +188,7 @@ async def _serve_request(stream: trio.SocketStream, handlers: Mapping[str, Handl
     except wire.BadFrame as error:
         answer = wire.error_answer(_Refused(f"not a request: {error}", 76))
     with trio.move_on_after(wire.TIMEOUT_S) as patience:
-        await stream.send_all(_frame(answer))
+        await stream.send_all(await trio.to_thread.run_sync(_frame, answer))  # it may be megabytes
     return more and not patience.cancelled_caught
 
 

@@ -174,6 +174,17 @@ def test_a_grandchild_that_holds_the_pipes_does_not_hold_up_the_answer(site: Pat
     assert time.monotonic() - begin < 10
 
 
+def test_a_thread_that_a_plugin_leaves_running_does_not_hold_up_the_answer(site: Path) -> None:
+    source = (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"
+        + textwrap.dedent(GOOD)
+    )
+    plugin(site, "threading_plugin", source, {"count": "count"})
+    begin = time.monotonic()
+    assert list(read(site).tasks) == ["count"]
+    assert time.monotonic() - begin < 15
+
+
 def test_a_name_that_two_distributions_offer_is_refused_naming_both(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     plugin(one, "first", GOOD, {"count": "count", "wait": "wait"})
