@@ -324,7 +324,7 @@ async def test_a_crash_in_a_hand_fails_one_attempt_and_runs_each_other_once(
     await bench.run(*[hostile("order", {"note": str(note)}) for _ in range(8)])
     await bench.run(hostile("killed"))
     note.unlink()
-    bench.executor._seconds["killed"] = 0.0001  # as if it had been short: it joins a hand
+    bench.executor._pool._seconds["killed"] = 0.0001  # as if it had been short: it joins a hand
     works = [hostile("order", {"note": str(note)}) for _ in range(60)]
     bad = hostile("killed")
     works.insert(30, bad)

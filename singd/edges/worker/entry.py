@@ -7,9 +7,12 @@ from typing import Any
 
 import trio
 
-from singd.core.values import NO_LOG, Report, State, Work
+from singd.core.values import NO_LOG, Report, SqlCall, State, Work
 from singd.edges.worker import wire
 from singd.edges.worker.output import Kept
+
+Key = tuple[str, str]
+"""Plugin and version: what a worker is for."""
 
 
 class Entry:
@@ -21,10 +24,23 @@ class Entry:
         ending: The state to report once it is over, if somebody decided to end it; `reason` says why.
     """
 
-    __slots__ = ("begun_at", "ending", "hand", "kept", "kind", "progress", "reason", "started_at", "work")
+    __slots__ = (
+        "begun_at",
+        "ending",
+        "hand",
+        "kept",
+        "key",
+        "kind",
+        "progress",
+        "reason",
+        "started_at",
+        "work",
+    )
 
     def __init__(self, work: Work, hand: int = 1) -> None:
         self.work, self.kind, self.hand = work, wire.work_kind(work), hand
+        sql = isinstance(work.call, SqlCall)
+        self.key: Key = (wire.BUILT_IN, "") if sql else (work.plugin, work.plugin_version)
         self.begun_at: float | None = None
         self.started_at = 0.0
         self.kept: Kept | None = None
