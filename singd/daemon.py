@@ -113,7 +113,7 @@ class Daemon:
                 self.trust,
                 parts.prepare,
                 self._serve_term,
-                parts.emit,
+                self._note,
             )
 
     async def _serve_term(self, term: Term, registration: Registration) -> None:

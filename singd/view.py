@@ -56,7 +56,7 @@ class View:
             leader=parts.node.name if epoch is not None else "",
             schedules=self._schedules(),
             running=self._running(),
-            troubles=tuple(self._troubles()),
+            troubles=(*self._waiting(), *self._troubles()),
         )
 
     def settings(self, schedule: str) -> Sequence[Setting]:
@@ -74,6 +74,10 @@ class View:
         if daemon.trust.epoch is not None:
             return "leading"
         return "no database" if daemon.trouble else "starting"
+
+    def _waiting(self) -> Sequence[Trouble]:
+        trouble = self._daemon.trouble
+        return (Trouble(f"cluster work waits: {trouble}"),) if trouble else ()
 
     def _schedules(self) -> Sequence[ScheduleView]:
         lines = self._daemon.lines()

@@ -13,6 +13,7 @@ from singd.core.cron import Cron
 from singd.core.trigger import next_after
 from singd.core.values import At, Backoff, CatchUp, Delivery, Every, Overlap, Startup, State
 from singd.events import AttemptEnded, NotRun, TermBegan, TermEnded
+from singd.view import View
 
 MINUTE = Every(timedelta(minutes=1))
 TEN = Every(timedelta(seconds=10))
@@ -141,6 +142,23 @@ async def test_instants_while_the_database_is_away_run_when_it_is_back_if_within
         world.daemon.stop()
     assert world.verdicts("a") == dict.fromkeys((10, 20, 30, 40, 50, 60), "succeeded")
     assert world.begun("a") == [10, 20, 30, 40, 50, 60]
+
+
+async def test_what_keeps_cluster_work_waiting_is_in_the_status_and_gone_when_it_is_over(autojump_clock):
+    world = World(named(schedule("a", TEN)))
+    async with trio.open_nursery() as nursery:
+        await world.boot(nursery)
+        await world.until(15)
+        view = View(world.daemon, lambda: "here", "singd.toml", lambda name: (), lambda: ())
+        assert (view.snapshot().state, view.snapshot().troubles) == ("leading", ())
+        world.database.stop()
+        await world.until(25)
+        assert view.snapshot().state == "no database"
+        assert "does not answer" in view.snapshot().troubles[0].text
+        world.database.start()
+        await world.until(40)
+        assert (view.snapshot().state, view.snapshot().troubles) == ("leading", ())
+        world.daemon.stop()
 
 
 async def test_a_running_attempt_survives_the_loss_of_leadership_and_records_its_end(autojump_clock):
