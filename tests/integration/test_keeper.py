@@ -20,6 +20,8 @@ from singd.errors import EdgeError, KeeperGone
 from singd.ports import ProcessSpec
 
 HOSTILE = Path(__file__).parent.parent / "support" / "hostile_tasks"
+TREES = 3 + 1 + 3 + 3
+"""Marked processes under the stand-in: a process, a server, a command and a task with their trees."""
 PYTHON = (sys.executable, "-I", "-S")
 
 
@@ -224,9 +226,10 @@ async def test_a_dead_keeper_is_told_to_everyone_and_its_orphans_are_ended(mark:
 
 @pytest.fixture
 def standin(mark: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    env = {**os.environ, "PYTHONPATH": str(HOSTILE.parent.parent)}
     argv = [sys.executable, str(HOSTILE / "standin.py"), mark, getattr(request, "param", "15")]
     with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
     ) as popen:
         yield popen
         popen.kill()
@@ -236,7 +239,7 @@ def standin(mark: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Po
 async def ready(popen: subprocess.Popen[str], mark: str) -> None:
     assert popen.stdout is not None
     assert (await trio.to_thread.run_sync(popen.stdout.readline)).startswith("ready")
-    await eventually(lambda: len(marked(mark, but=popen.pid)) == 4)
+    await eventually(lambda: len(marked(mark, but=popen.pid)) == TREES)
 
 
 async def test_nothing_is_left_five_seconds_after_the_daemon_was_killed(
@@ -253,7 +256,7 @@ async def test_nothing_is_left_after_the_daemon_was_stopped_for_longer_than_the_
 ) -> None:
     await ready(standin, mark)
     await trio.sleep(1.5)
-    assert len(marked(mark, but=standin.pid)) == 4  # beats keep it alive beyond the limit
+    assert len(marked(mark, but=standin.pid)) == TREES  # beats keep it alive beyond the limit
     standin.send_signal(signal.SIGSTOP)
     await eventually(lambda: not marked(mark, but=standin.pid), within=7)
 
@@ -266,4 +269,4 @@ async def test_ctrl_c_to_the_daemons_group_reaches_no_child_of_the_keeper(
     assert os.getpgid(standin.pid) not in groups
     os.killpg(standin.pid, signal.SIGINT)
     await trio.sleep(0.3)
-    assert len(marked(mark, but=standin.pid)) == 4  # the grace after the stand-in's death still runs
+    assert len(marked(mark, but=standin.pid)) == TREES  # the grace after the stand-in's death still runs

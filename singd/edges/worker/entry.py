@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from singd.core.values import NO_LOG, Report, SqlCall, State, Work
 from singd.edges.worker import wire
 from singd.edges.worker.output import Kept
+
+if TYPE_CHECKING:
+    from singd.edges.worker.warm import Warm
 
 Key = tuple[str, str]
 """Plugin and version: what a worker is for."""
@@ -97,3 +101,19 @@ class Entry:
         if self.ending is not None:
             return self.report(self.ending, self.reason)
         return self.report(State.FAILED, cause)
+
+
+class Owner(Protocol):
+    """What a worker tells its executor."""
+
+    def finished(self, entry: Entry, report: Report, seconds: float | None) -> None:
+        """One attempt is over; `seconds` is how long its body took, if it ran to its end."""
+        ...
+
+    def returned(self, entries: Sequence[Entry]) -> None:
+        """These have not begun and must run elsewhere."""
+        ...
+
+    def changed(self, worker: Warm) -> None:
+        """It became ready, or has room again."""
+        ...

@@ -1,7 +1,8 @@
-"""What a worker or a command inherits from the daemon's environment: these names and nothing else (S3)."""
+"""How workers and commands are started: their command line, and what they inherit of the daemon's environment (S3)."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from singd.core.values import Work
@@ -26,3 +27,9 @@ def of_command(work: Work, environ: Mapping[str, str]) -> dict[str, str]:
         "SINGD_EPOCH": str(work.attempt.epoch),
         "SINGD_IDEMPOTENCY_KEY": work.idempotency_key,
     }
+
+
+def worker_argv(title: str) -> tuple[str, ...]:
+    """The command line of a worker; `title` is for people who read `ps`."""
+    start = "from singd.edges.worker.worker_main import main; main()"
+    return (sys.executable, "-I", "-c", start, title)

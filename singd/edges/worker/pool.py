@@ -18,7 +18,7 @@ import trio
 from singd.core.values import Report, State
 from singd.edges.worker import environment
 from singd.edges.worker.entry import Entry, Key
-from singd.edges.worker.warm import RECALL_S, Warm, worker_argv
+from singd.edges.worker.warm import RECALL_S, Warm
 from singd.errors import EdgeError, KeeperGone
 from singd.ports import Keeper, ProcessSpec
 
@@ -212,13 +212,8 @@ class Pool:
             self.finish(entry, entry.report(State.FAILED, f"no worker could be started: {worker.fault}"))
 
     def _spec(self, fds: dict[int, int], title: str) -> ProcessSpec:
-        return ProcessSpec(
-            argv=worker_argv(title),
-            env=environment.allowed(os.environ),
-            fds=fds,
-            limits=self.settings.limits,
-            stop_s=RETIRE_GRACE_S,
-        )
+        argv, env = environment.worker_argv(title), environment.allowed(os.environ)
+        return ProcessSpec(argv=argv, env=env, fds=fds, limits=self.settings.limits, stop_s=RETIRE_GRACE_S)
 
     # ------------------------------------------------------------------ what workers tell
 

@@ -56,6 +56,15 @@ def snapshot() -> dict[int, Seen]:
     return {pid: seen for pid, seen in found if seen is not None}
 
 
+def rss(pid: int) -> int:
+    """Bytes of memory that a process holds now; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def children(pid: int) -> list[int]:
     """Direct children of a single-threaded process, zombies included."""
     try:

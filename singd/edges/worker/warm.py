@@ -12,19 +12,17 @@ What we know of an attempt at any moment, and from where:
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
-from singd.core.values import Report, State
-from singd.edges.worker import answers, wire
+from singd.core.values import State
+from singd.edges.worker import answers, proctree, wire
 from singd.edges.worker.answers import ProtocolError
 from singd.edges.worker.channel import Channel
-from singd.edges.worker.entry import Entry
+from singd.edges.worker.entry import Entry, Owner
 from singd.edges.worker.output import OUTPUT_MOST, Splitter
 from singd.errors import KeeperGone
 from singd.ports import Keeper, Process, ProcessSpec
@@ -36,24 +34,6 @@ OUTPUT_PAUSE_S = 0.005
 RECALL_S = 0.050
 """While an attempt takes longer than this its worker holds no other."""
 READY_S = 30.0
-PAGE = os.sysconf("SC_PAGE_SIZE")
-STARTED_WITH = "from singd.edges.worker.worker_main import main; main()"
-
-
-class Owner(Protocol):
-    """What a worker tells its executor."""
-
-    def finished(self, entry: Entry, report: Report, seconds: float | None) -> None:
-        """One attempt is over; `seconds` is how long its body took, if it ran to its end."""
-        ...
-
-    def returned(self, entries: Sequence[Entry]) -> None:
-        """These have not begun and must run elsewhere."""
-        ...
-
-    def changed(self, worker: Warm) -> None:
-        """It became ready, or has room again."""
-        ...
 
 
 class Warm:
@@ -136,11 +116,7 @@ class Warm:
 
     def rss(self) -> int:
         """Bytes of memory it holds now; 0 if it is gone."""
-        try:
-            with open(f"/proc/{self.process.pid if self.process else 0}/statm", "rb") as file:
-                return int(file.read().split()[1]) * PAGE
-        except OSError:
-            return 0
+        return proctree.rss(self.process.pid) if self.process is not None else 0
 
     def end(self, grace_s: float) -> None:
         """End the process and its tree; nothing more is given to it."""
@@ -325,8 +301,3 @@ class Warm:
         entry = self.current
         if entry is not None and data and entry.write(data) > OUTPUT_MOST:
             self.end_attempt(entry, State.FAILED, f"wrote more than {OUTPUT_MOST >> 20} MiB of output")
-
-
-def worker_argv(title: str) -> tuple[str, ...]:
-    """The command line of a worker; `title` is for people who read `ps`."""
-    return (sys.executable, "-I", "-c", STARTED_WITH, title)

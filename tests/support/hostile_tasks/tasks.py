@@ -204,6 +204,14 @@ def forks_away(ctx: Context, *, mark: str) -> None:
 
 
 @here
+def clings(ctx: Context, *, mark: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.run(
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("clinger.py")), mark, "2"], check=True
+    )
+
+
+@here
 def brief_child(ctx: Context) -> None:
     subprocess.Popen(["sleep", "0.01"])  # not waited for, but gone by itself
 
