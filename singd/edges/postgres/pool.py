@@ -35,6 +35,7 @@ SESSION: Mapping[str, str] = {
     # Every statement finds its rows by key: a plan made while the tables were empty would read them whole,
     # and one made for ten rows would loop over ten thousand.
     "enable_seqscan": "off",
+    "random_page_cost": "1",  # and what it looks for was written a moment ago
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "timezone": "UTC",

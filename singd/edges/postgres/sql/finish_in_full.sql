@@ -10,14 +10,14 @@ WITH input AS MATERIALIZED (
     ) AS t (token, state, started_at, finished_at, error, result, skipped, retry_at, head, tail, dropped)
 ), held AS MATERIALIZED (
     SELECT o.id, o.attempts, o.retry_at FROM occurrence o
-    JOIN attempt a ON a.occurrence_id = o.id JOIN input i ON i.token = a.token
-    ORDER BY o.id FOR NO KEY UPDATE OF o
+    WHERE o.id = ANY (ARRAY(SELECT a.occurrence_id FROM attempt a WHERE a.token = ANY (%(tokens)s::uuid[])))
+    ORDER BY o.id FOR NO KEY UPDATE
 ), ended AS (
     UPDATE attempt a
     SET state = i.state, finished_at = coalesce(i.finished_at, clock_timestamp()),
         started_at = coalesce(i.started_at, a.started_at), error = i.error, result = i.result
     FROM input i, held h
-    WHERE a.token = i.token AND h.id = a.occurrence_id AND (
+    WHERE a.token = i.token AND a.token = ANY (%(tokens)s::uuid[]) AND h.id = a.occurrence_id AND (
         a.state IN ('claimed', 'running')
         OR a.state = 'lost' AND i.state <> 'lost' AND h.retry_at IS NULL AND h.attempts = a.number)
     RETURNING a.occurrence_id, a.number, a.token, i.skipped, i.retry_at, i.head, i.tail, i.dropped
@@ -26,7 +26,7 @@ WITH input AS MATERIALIZED (
     SET retry_at = e.retry_at, verdict = CASE WHEN e.skipped IS NULL THEN o.verdict ELSE 'skipped' END,
         reason = CASE WHEN e.skipped IS NULL THEN o.reason ELSE coalesce(nullif(e.skipped, ''), 'the task said so') END
     FROM ended e
-    WHERE o.id = e.occurrence_id AND (e.retry_at IS NOT NULL OR e.skipped IS NOT NULL)
+    WHERE o.id = e.occurrence_id AND o.id = ANY (ARRAY(SELECT id FROM held)) AND (e.retry_at IS NOT NULL OR e.skipped IS NOT NULL)
 ), kept AS (
     INSERT INTO attempt_log (occurrence_id, number, head, tail, dropped)
     SELECT occurrence_id, number, head, tail, dropped FROM ended WHERE head IS NOT NULL

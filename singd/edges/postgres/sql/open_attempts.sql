@@ -12,6 +12,6 @@ WITH fence AS MATERIALIZED (
     FROM waiting w JOIN unnest(%(ids)s::bigint[], %(tokens)s::uuid[]) AS t (id, token) USING (id) CROSS JOIN fence f
 ), decided AS (
     UPDATE occurrence o SET verdict = 'ran', reason = '', retry_at = NULL, attempts = w.number
-    FROM waiting w WHERE o.id = w.id
+    FROM waiting w WHERE o.id = w.id AND o.id = ANY (%(ids)s::bigint[])
 )
 SELECT count(*) FROM fence

@@ -8,16 +8,16 @@ WITH fence AS MATERIALIZED (
     ) AS t (token, state, error, retry_at) CROSS JOIN fence
 ), held AS MATERIALIZED (
     SELECT o.id FROM occurrence o
-    JOIN attempt a ON a.occurrence_id = o.id JOIN input i ON i.token = a.token
-    ORDER BY o.id FOR NO KEY UPDATE OF o
+    WHERE o.id = ANY (ARRAY(SELECT a.occurrence_id FROM attempt a WHERE a.token = ANY (%(tokens)s::uuid[])))
+    ORDER BY o.id FOR NO KEY UPDATE
 ), ended AS (
     UPDATE attempt a SET state = i.state, finished_at = clock_timestamp(), error = i.error
     FROM input i, held h
-    WHERE a.token = i.token AND h.id = a.occurrence_id
+    WHERE a.token = i.token AND a.token = ANY (%(tokens)s::uuid[]) AND h.id = a.occurrence_id
       AND (a.state, i.state) IN (('claimed', 'cancelled'), ('running', 'lost'))
     RETURNING a.occurrence_id, a.token, i.retry_at
 ), decided AS (
     UPDATE occurrence o SET retry_at = e.retry_at FROM ended e
-    WHERE o.id = e.occurrence_id AND e.retry_at IS NOT NULL
+    WHERE o.id = e.occurrence_id AND o.id = ANY (ARRAY(SELECT id FROM held)) AND e.retry_at IS NOT NULL
 )
 SELECT (SELECT count(*) FROM fence), array(SELECT token::text FROM ended)
