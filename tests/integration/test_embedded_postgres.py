@@ -227,7 +227,7 @@ async def test_a_killed_postmaster_comes_back_with_every_committed_row_at_the_sa
         with psycopg.connect(conninfo) as connection:
             assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
         assert server.pid != old
-        assert "restarted 1 times" in server.describe()
+        assert "restarts: 1" in server.describe()
 
 
 async def test_a_killed_backend_costs_the_others_a_reconnect_and_no_row(state: Path) -> None:
@@ -350,12 +350,19 @@ async def test_a_server_that_died_with_its_daemon_recovers(daemon: Daemon) -> No
 
 
 async def test_a_pid_file_whose_pid_is_somebody_elses_by_now_is_no_obstacle(state: Path) -> None:
+    """Of the server's own account: of any other Postgres itself knows that it cannot be a server."""
     data = state / "postgres" / "data"
-    text = f"{os.getpid()}\n{data}\n1700000000\n5432\n{state}/postgres/run\n\n0 0\nready\n"
-    for path in (data / "postmaster.pid", state / "postgres" / "run" / ".s.PGSQL.5432.lock"):
-        path.write_text(text)
-        os.chown(path, data.stat().st_uid, data.stat().st_gid)
-    await start_and_stop(state)
+    owner = {"user": data.stat().st_uid, "group": data.stat().st_gid} if os.geteuid() == 0 else {}
+    with subprocess.Popen(["sleep", "600"], cwd="/", **owner) as stranger:
+        text = f"{stranger.pid}\n{data}\n1700000000\n5432\n{state}/postgres/run\n\n0 0\nready\n"
+        for path in (data / "postmaster.pid", state / "postgres" / "run" / ".s.PGSQL.5432.lock"):
+            path.write_text(text)
+            os.chown(path, data.stat().st_uid, data.stat().st_gid)
+        try:
+            await start_and_stop(state)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 async def test_a_half_made_cluster_is_thrown_away(place: Path) -> None:
@@ -389,6 +396,18 @@ async def test_a_cluster_of_another_major_version_is_refused_and_not_touched(sta
         await start_and_stop(state)
     assert "dump" in caught.value.cure
     assert picture(state / "postgres" / "data") == before
+
+
+async def test_a_file_in_the_way_is_an_error_of_the_environment_and_leaves_the_directory_free(
+    state: Path,
+) -> None:
+    log = state / "postgres" / "postgres.log"
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(EdgeError, match=f"cannot be set up in {state}/postgres: .*Is a directory"):
+        await start_and_stop(state)
+    log.rmdir()
+    await start_and_stop(state)
 
 
 async def test_a_missing_wheel_is_an_error_with_the_cure(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from singd.edges.embedded.binaries import Binaries, copied
 from singd.edges.embedded.child import run
 from singd.edges.embedded.home import Home
@@ -115,7 +117,7 @@ async def reachable(keeper: Keeper, account: Account, home: Home, binaries: Bina
         )
     if await _usable(keeper, account, binaries):
         return binaries
-    copy = copied(binaries, home)
+    copy = await trio.to_thread.run_sync(copied, binaries, home)
     if not await _usable(keeper, account, copy):
         raise EdgeError(f"the programs in {copy.bin_dir} cannot be run as {account.name}",
                         cure="is the file system mounted noexec? give --state a directory elsewhere")  # fmt: skip

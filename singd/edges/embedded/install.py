@@ -3,6 +3,8 @@
 Checks that touch nothing come first: whose data it is, of which version, whether the server's account can
 reach it. A cluster is made under another name and renamed when it is whole, so a power cut during initdb
 costs the next start half a second and nothing else.
+
+What syncs the disk does so in a thread: the keeper takes a daemon that is silent for seconds for dead.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg.conninfo
+import trio
 
 from singd.edges.embedded import leftover, settings
 from singd.edges.embedded.account import Account, choose, reachable
@@ -57,16 +60,20 @@ async def install(keeper: Keeper, home: Home, found: Binaries) -> Installation:
     account = choose(home)
     _check_version(home, found)
     usable = await reachable(keeper, account, home, found)
-    passwords = load_or_make(home)
+    passwords = await trio.to_thread.run_sync(load_or_make, home)
     await leftover.clear(home, account.uid)
     own_directory(home.run, account.lent)
     if not home.data.exists():
         await _make_cluster(keeper, home, account, usable, passwords[ADMIN])
     endpoint = settings.socket_endpoint(home.run) or _loopback()
+    await trio.to_thread.run_sync(_write_settings, home, endpoint)
+    return Installation(home, account, usable, endpoint, passwords)
+
+
+def _write_settings(home: Home, endpoint: settings.Endpoint) -> None:
     write_durably(home.hba, settings.render_hba(endpoint).encode(), 0o644)
     text = settings.render(home.data, home.hba, endpoint)
     write_durably(home.config, text.encode(errors="surrogateescape"), 0o644)
-    return Installation(home, account, usable, endpoint, passwords)
 
 
 def _check_version(home: Home, found: Binaries) -> None:

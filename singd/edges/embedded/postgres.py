@@ -17,15 +17,16 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import trio
 
 from singd.edges.embedded import binaries as wheel
 from singd.edges.embedded import leftover, roles
 from singd.edges.embedded.child import ENVIRONMENT, tail
-from singd.edges.embedded.home import Lock, make_home, take_lock
+from singd.edges.embedded.home import Home, Lock, make_home, take_lock
 from singd.edges.embedded.install import Installation, install
 from singd.errors import ConfigError, EdgeError, KeeperGone
 from singd.ports import Exit, Keeper, Process, ProcessSpec
@@ -79,17 +80,18 @@ class EmbeddedPostgres:
         home = make_home(state_dir)
         lock = take_lock(home)
         try:
-            server = cls(keeper, lock, await install(keeper, home, found))
+            with blamed(home):
+                server = cls(keeper, lock, await install(keeper, home, found))
         except BaseException:
             lock.release()
             raise
         try:
-            await server._launch()
-            await trio.to_thread.run_sync(server._set_up, ledger, names)
+            with blamed(home):
+                await server._launch()
+                await trio.to_thread.run_sync(server._set_up, ledger, names)
         except BaseException:
             await server.stop()
             raise
-        wheel.forget_copies(home, server._it.binaries)
         return server
 
     def conninfo(self, database: str, role: str) -> str:
@@ -113,7 +115,7 @@ class EmbeddedPostgres:
     def describe(self) -> str:
         """Where it is, for people; no secrets."""
         it = self._it
-        again = f", restarted {self.restarts} times" if self.restarts else ""
+        again = f", restarts: {self.restarts}" if self.restarts else ""
         return (
             f"embedded PostgreSQL {it.binaries.version}, {it.endpoint}, data {it.home.data}, "
             f"as {it.account.name}{again}"
@@ -167,7 +169,8 @@ class EmbeddedPostgres:
 
     async def _revive(self) -> None:
         try:
-            await self._launch()
+            with blamed(self._it.home):
+                await self._launch()
         except KeeperGone:
             raise
         except EdgeError as error:
@@ -215,6 +218,20 @@ class EmbeddedPostgres:
 
     def _set_up(self, ledger: str, names: Sequence[str]) -> None:
         roles.set_up(lambda database: self.conninfo(database, "admin"), ledger, names, self._it.passwords)
+        wheel.forget_copies(self._it.home, self._it.binaries)
+
+
+@contextlib.contextmanager
+def blamed(home: Home) -> Iterator[None]:
+    """What the file system or the server refuses is the environment's doing: a full disk, most often.
+
+    Raises:
+        EdgeError: In place of such an error.
+    """
+    try:
+        yield
+    except (OSError, psycopg.Error) as error:
+        raise EdgeError(f"embedded Postgres cannot be set up in {home.root}: {error}") from error
 
 
 def check_names(databases: Sequence[str], ledger: str) -> tuple[str, ...]:
@@ -239,5 +256,6 @@ def cut_log(path: Path) -> None:
     """Keep a log that grew too long as `.1` and go on in an empty one (its writer appends)."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > LOG_BYTES:
-            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            with contextlib.suppress(OSError):  # a full disk: then the older part is not kept
+                shutil.copyfile(path, path.with_name(path.name + ".1"))
             os.truncate(path, 0)
