@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from singd.control import RunningAttempt, ScheduleView, Setting, Snapshot, Trouble
-from singd.core.values import Log
+from singd.core.values import Log, Schedule
 from singd.daemon import Daemon
 
 Settings = Callable[[str], Sequence[Setting]]
@@ -20,7 +20,7 @@ class View:
         config_file: The main file of the generation in force.
         settings: Effective values of a schedule with their origins.
         troubles: Standing facts an operator should know, asked each time.
-        unavailable: Schedule -> why its task cannot run.
+        elsewhere: Schedules of another role, which rest on this node.
     """
 
     def __init__(
@@ -30,12 +30,14 @@ class View:
         config_file: str,
         settings: Settings,
         troubles: Callable[[], Sequence[Trouble]],
+        elsewhere: Sequence[Schedule] = (),
     ) -> None:
         self._daemon = daemon
         self._database = database
         self._config_file = config_file
         self._settings = settings
         self._troubles = troubles
+        self._elsewhere = elsewhere
 
     def snapshot(self) -> Snapshot:
         """What is so at this moment."""
@@ -81,10 +83,11 @@ class View:
 
     def _schedules(self) -> Sequence[ScheduleView]:
         lines = self._daemon.lines()
-        return tuple(
+        here = (
             ScheduleView(schedule, lines[name].cursor if name in lines else None)
             for name, schedule in self._daemon.parts.schedules.items()
         )
+        return (*here, *(ScheduleView(schedule, here=False) for schedule in self._elsewhere))
 
     def _running(self) -> Sequence[RunningAttempt]:
         return tuple(

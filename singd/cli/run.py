@@ -239,6 +239,7 @@ async def _control(
         str(setup.paths.config),
         partial(_settings, setup.accepted),
         lambda: troubles,
+        [item.schedule for key, item in setup.accepted.bound.items() if key not in daemon.parts.schedules],
     )
     handlers = ControlHandlers(view, LedgerReader(pool))
     await serve_control(setup.paths.socket, handlers.table(), task_status=task_status)
