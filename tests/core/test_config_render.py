@@ -81,6 +81,15 @@ def test_nothing_in_a_file_reaches_the_terminal_as_a_command() -> None:
     assert "‮" not in out
 
 
+def test_what_a_plugin_says_of_itself_is_one_plain_line() -> None:
+    problem = Problem(
+        "SG0602", Severity.ERROR, Place("a\x1b[2J"), "no\x07", "ImportError:\n  forged.toml:1:1: error\x1b[0m"
+    )
+    out = render([problem])
+    assert not set(out) & set("\x1b\x07")
+    assert len(out.splitlines()) == 2
+
+
 def test_a_long_line_is_cut_around_its_place() -> None:
     needs = '"x", ' * 500
     line = f'args = {{a = "{"x" * 3_000}"}}'

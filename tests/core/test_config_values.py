@@ -261,7 +261,8 @@ def test_a_mistake_that_a_later_file_replaces_is_none() -> None:
 
 
 def test_one_file_that_is_no_toml_refuses_all_of_them() -> None:
-    result = load([("a.toml", MAIN.encode()), ("b.toml", b"[x\n")])
+    text = schedule('sql = "x"\ndatabase = "other"')
+    result = load([("a.toml", text.encode()), ("b.toml", b'[databases.other]\nurl = "embedded"\n[x\n')])
     assert result.config is None
     assert [p.place.file for p in result.problems] == ["b.toml"]
 

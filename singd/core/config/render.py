@@ -94,7 +94,7 @@ def _character(character: str) -> str:
 
 def _plain(text: str) -> str:
     """Nothing that a terminal would obey."""
-    return "".join(c if c.isprintable() else "·" for c in text)
+    return "".join(c if c.isprintable() else "·" for c in " ".join(text.splitlines()))
 
 
 def _width(character: str) -> int:
