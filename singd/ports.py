@@ -54,7 +54,7 @@ class Registration:
     """Answer to a node's registration.
 
     `startup_at` is the registration instant if no node of the cluster was live then, else None: it is
-    the due_at of every startup schedule.
+    the due_at of every startup schedule. A process that registers again is told the same again.
     """
 
     startup_at: datetime | None
@@ -120,12 +120,14 @@ class Adoption:
     """What a new term takes over.
 
     `cursors`: schedule -> last instant dealt with (owner cluster). `unfinished`: occurrences with no live attempt that still
-    wait. `live`: attempts claimed or running, of whatever epoch and process.
+    wait. `live`: attempts claimed or running, of whatever epoch and process. `startup_at`: the cluster's last startup,
+    whoever registered it: the node that did may not be the one that leads.
     """
 
     cursors: Mapping[str, datetime]
     unfinished: Sequence[OpenOccurrence]
     live: Sequence[LiveAttempt]
+    startup_at: datetime | None = None
 
 
 class Ledger(Protocol):

@@ -48,11 +48,22 @@ async def test_a_cluster_that_was_all_gone_starts_again(world: World) -> None:
     assert first.startup_at < again.startup_at
 
 
-async def test_a_daemon_that_only_lost_its_session_is_no_startup(world: World) -> None:
+async def test_a_daemon_that_only_lost_its_session_is_told_what_it_was_told(world: World) -> None:
     election, me = world.election(), node("a")
-    await election.open(me)
+    first = await election.open(me)
     world.terminate("a")
-    assert await election.open(me) == Registration(None)
+    assert await election.open(me) == first
+    world.terminate("a")
+    assert await world.election().open(node("b")) != first
+    assert await election.open(me) == first
+
+
+async def test_whoever_leads_knows_the_last_startup(world: World) -> None:
+    first, second = world.election(), world.election()
+    started = await first.open(node("a"))
+    await second.open(node("b"))
+    adoption = await world.ledger.adopt(await second.campaign())
+    assert adoption.startup_at == started.startup_at
 
 
 async def test_a_live_node_name_is_refused_and_a_free_one_is_not(world: World) -> None:

@@ -123,12 +123,27 @@ class Server:
         return name
 
 
+def reachable(binaries: Path, copies: Path) -> Path:
+    """`binaries`, or a copy of them where the server's user may not go (a checkout under /root)."""
+    with contextlib.suppress(PermissionError, subprocess.CalledProcessError):
+        subprocess.run(
+            [binaries / "postgres", "--version"], check=True, capture_output=True, cwd="/", **other_user()
+        )
+        return binaries
+    package = binaries.parents[1]
+    shutil.copytree(package, copies / package.name)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), copies / f"{package.name}.libs")
+    return copies / binaries.relative_to(package.parent)
+
+
 @contextlib.contextmanager
 def running(binaries: Path, **settings: str) -> Iterator[Server]:
     """A private server that is gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="singd-pg-", dir="/tmp"))
+    directory.chmod(0o755)
     server = Server(binaries, directory, settings)
     try:
+        server.binaries = reachable(binaries, directory)
         server.initialise()
         server.start()
         server.execute(f"CREATE ROLE {RUNTIME} LOGIN")

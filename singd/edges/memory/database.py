@@ -110,7 +110,7 @@ class MemoryDatabase:
         self.unfinished: dict[int, Row] = {}
         self.next_number = 1
         self.sessions: dict[str, Session] = {}
-        self.seen_processes: dict[str, uuid.UUID] = {}
+        self.startups: dict[uuid.UUID, datetime | None] = {}
         self._changed = trio.Event()
         self._cuts: defaultdict[str, deque[str]] = defaultdict(deque)
 

@@ -26,12 +26,11 @@ class MemoryElection:
         self._session = database.connect(node, self._lease_s)
         if self._session is None:
             raise NameTaken(f"node {node.name!r} is already running")
-        again = database.seen_processes.get(node.name) == node.process
-        database.seen_processes[node.name] = node.process
-        if len(database.sessions) > 1 or again:
-            return Registration(None)
-        database.startup_at = database.clock.now()
-        return Registration(database.startup_at)
+        if node.process not in database.startups:
+            alone = len(database.sessions) == 1
+            database.startups[node.process] = database.clock.now() if alone else None
+            database.startup_at = database.startups[node.process] or database.startup_at
+        return Registration(database.startups[node.process])
 
     async def campaign(self) -> Term:
         """See `ports.Election`."""

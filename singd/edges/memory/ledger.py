@@ -192,6 +192,7 @@ class MemoryLedger:
             dict(self._db.cursors),
             [_waiting(row) for row in rows if row.waits],
             [_alive(row) for row in rows if row.live],
+            self._db.startup_at,
         )
 
 

@@ -224,6 +224,7 @@ def _require(fenced: int, term: Term) -> None:
 async def _adoption(connection: TrioConnection, term: Term) -> Adoption:
     current = await run(connection, "adopt_term", {"epoch": term.epoch})
     _require(len(current), term)
+    startup_at = current[0][0]
     cursors = await run(connection, "adopt_cursors", {})
     unfinished = await run(connection, "adopt_unfinished", {})
     live = await run(connection, "adopt_live", {})
@@ -231,6 +232,7 @@ async def _adoption(connection: TrioConnection, term: Term) -> Adoption:
         cursors=dict(cursors),
         unfinished=[batches.open_occurrence(row) for row in unfinished],
         live=[batches.live_attempt(row) for row in live],
+        startup_at=startup_at,
     )
 
 

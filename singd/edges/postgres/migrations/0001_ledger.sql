@@ -31,7 +31,8 @@ CREATE TABLE node (
     role          text NOT NULL,
     version       text NOT NULL,
     backend_pid   integer NOT NULL,
-    registered_at timestamptz NOT NULL
+    registered_at timestamptz NOT NULL,
+    startup_at    timestamptz               -- this process found no live node when it first registered
 );
 
 -- Plans --------------------------------------------------------------------------------------------------
