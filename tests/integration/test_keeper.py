@@ -148,6 +148,14 @@ async def test_end_kills_a_whole_tree_that_ignores_every_polite_signal(mark: str
         assert marked(mark) == []
 
 
+async def test_what_forks_away_from_a_living_process_lives_as_long_as_it(mark: str) -> None:
+    async with kept() as keeper:
+        await keeper.spawn(ProcessSpec(argv=(*PYTHON, str(HOSTILE / "clinger.py"), mark, "2"), env={}))
+        await eventually(lambda: len(marked(mark)) == 3)
+        await trio.sleep(1.5)  # longer than the keeper goes without looking
+        assert len(marked(mark)) == 3
+
+
 async def test_what_a_process_leaves_behind_is_counted_and_killed(mark: str) -> None:
     async with kept() as keeper:
         argv = (*PYTHON, str(HOSTILE / "clinger.py"), mark, "2", "--leave")
@@ -158,6 +166,20 @@ async def test_what_a_process_leaves_behind_is_counted_and_killed(mark: str) -> 
         assert proctree.look(other.pid) is not None
 
 
+@pytest.mark.parametrize("how", ["left behind", "ended"])
+async def test_a_process_that_forks_and_exits_all_the_time_is_caught(mark: str, how: str) -> None:
+    argv = (*PYTHON, str(HOSTILE / "hopper.py"), mark, *(["--leave"] if how == "left behind" else []))
+    async with kept() as keeper:
+        process = await keeper.spawn(ProcessSpec(argv=argv, env={}))
+        await trio.sleep(0.3)
+        if how == "ended":
+            process.end(0)
+        with trio.fail_after(5):
+            await process.wait()
+        await trio.sleep(0.1)
+        assert marked(mark) == []
+
+
 async def test_a_helper_that_ends_by_itself_a_moment_later_is_not_counted_as_left_behind() -> None:
     code = "import os, time; os.fork() or time.sleep(0.05)"
     async with kept() as keeper:
@@ -166,13 +188,20 @@ async def test_a_helper_that_ends_by_itself_a_moment_later_is_not_counted_as_lef
 
 
 async def test_stop_ends_servers_after_everything_else(tmp_path: Path) -> None:
-    note = "import signal, sys, time; signal.signal(int(sys.argv[2]), lambda *_: (open(sys.argv[1], 'a').write(sys.argv[3]), sys.exit())); print('up', flush=True); time.sleep(100)"
+    note = "import signal, sys, time; signal.signal(int(sys.argv[2]), lambda *_: (time.sleep(float(sys.argv[4])), open(sys.argv[1], 'a').write(sys.argv[3]), sys.exit())); print('up', flush=True); time.sleep(100)"
     log = tmp_path / "order"
     async with kept() as keeper:
-        for word, number, server in (("server", 2, True), ("worker", 15, False)):
+        for word, number, server, delay in (("server", 2, True, "0"), ("worker", 15, False, "0.3")):
             reader, writer = os.pipe()
             spec = script(
-                note, str(log), str(number), word + " ", server=server, stop_signal=number, fds={1: writer}
+                note,
+                str(log),
+                str(number),
+                word + " ",
+                delay,
+                server=server,
+                stop_signal=number,
+                fds={1: writer},
             )
             await keeper.spawn(spec)
             os.close(writer)
@@ -216,6 +245,9 @@ async def test_a_dead_keeper_is_told_to_everyone_and_its_orphans_are_ended(mark:
         await process.wait()
     with pytest.raises(KeeperGone):
         await keeper.spawn(ProcessSpec(argv=argv, env={}))
+    await eventually(
+        lambda: (seen := proctree.look(process.pid)) is None or seen.state == "Z", within=1
+    )  # by the kernel
     begun = trio.current_time()
     assert await keeper.kill_orphans() >= 2
     assert trio.current_time() - begun < 5

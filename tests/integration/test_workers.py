@@ -18,8 +18,10 @@ from support.works import SUPPORT, TESTS, Inbox, command, hostile
 
 from singd.core.values import Report, State, Work
 from singd.edges.worker import executor as executor_module
+from singd.edges.worker import wire
 from singd.edges.worker.executor import WorkerExecutor
 from singd.edges.worker.keeper import KeeperClient
+from singd.edges.worker.output import Splitter
 from singd.errors import KeeperGone
 
 
@@ -73,6 +75,40 @@ def mark() -> Iterator[str]:
     word = new_mark()
     yield word
     kill_marked(word)
+
+
+# ---------------------------------------------------------------------- the pure parts
+
+
+def test_a_mark_is_found_wherever_the_output_is_cut() -> None:
+    nonce = b"0123456789abcdef"
+    text = (
+        b"a\0b"
+        + wire.mark(nonce, 7)
+        + b"c\0"
+        + wire.mark(nonce, 8)
+        + wire.mark(nonce, 9)
+        + b"\0"
+        + nonce[:5]
+        + b"z\0"
+    )
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1, 3):
+            splitter = Splitter(nonce)
+            parts = [
+                part
+                for cut in (text[:first], text[first:second], text[second:])
+                for part in splitter.feed(cut)
+            ]
+            parts.append(splitter.rest())
+            by: dict[int, bytes] = {0: b""}
+            at = 0
+            for part in parts:
+                if isinstance(part, int):
+                    by[at := part] = b""
+                else:
+                    by[at] += part
+            assert by == {0: b"a\0b", 7: b"c\0", 8: b"", 9: b"\0" + nonce[:5] + b"z\0"}
 
 
 # ---------------------------------------------------------------------- the ordinary
@@ -303,6 +339,15 @@ async def test_cancelling_one_of_a_hand_leaves_the_others_alone(bench: Bench) ->
     assert {report.token for report in cancelled} == {rest[20].attempt.token, rest[-1].attempt.token}
     assert all((report.begun, report.give_up) == (False, True) for report in cancelled)
     assert sum(report.state is State.SUCCEEDED for report in reports) == 29
+
+
+async def test_cancelling_an_attempt_that_is_just_over_does_not_hit_the_next_one(bench: Bench) -> None:
+    await bench.run(*[hostile("sometimes_slow") for _ in range(8)])
+    over, following = hostile("sometimes_slow"), hostile("sometimes_slow", {"seconds": 0.8})
+    bench.executor.hand_over([over, following])
+    time.sleep(0.3)  # the loop is busy: the worker goes on to the next, and nobody here has seen it
+    bench.executor.cancel(over.attempt.token, "by somebody")
+    assert [report.state for report in await bench.inbox.of(over, following)] == [State.SUCCEEDED] * 2
 
 
 async def test_what_waits_behind_a_slow_attempt_of_its_hand_runs_elsewhere(bench: Bench) -> None:

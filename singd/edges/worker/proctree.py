@@ -94,7 +94,13 @@ def send(pid: int, number: int) -> None:
 
 
 def kill_tree(roots: set[int], session: int = 0) -> None:
-    """SIGKILL a tree until nothing living is left of it, in at most `SWEEPS` rounds."""
+    """SIGKILL a tree until nothing living is left of it, in at most `SWEEPS` rounds.
+
+    The roots must be children of ours that are not reaped, so that their numbers are still theirs. They are hit
+    before the slow look around: a process that forks and exits all the time would be gone after it.
+    """
+    for pid in roots:
+        send(pid, signal.SIGKILL)
     for _ in range(SWEEPS):
         members = tree(roots, session)
         if not members:

@@ -51,16 +51,14 @@ class Warm:
         self.current: Entry | None = None
         self.process: Process | None = None
         self.ready = self.was_ready = self.retiring = False
-        self.given = 0
-        self.width = 1
+        self.given, self.width = 0, 1
         self.born = self.idle_since = trio.current_time()
         self.ended_at: float | None = None
         self.fault = ""
         self._channel: Channel | None = None
         self._nonce = secrets.token_hex(8).encode()
         self._splitter = Splitter(self._nonce)
-        self._broken = False
-        self._scope = trio.CancelScope()
+        self._broken, self._scope = False, trio.CancelScope()
 
     # ------------------------------------------------------------------ life
 
@@ -213,9 +211,8 @@ class Warm:
         try:
             lines, alive = channel.lines()
             if lines:
-                self._read_output(
-                    channel
-                )  # what an attempt printed was in the pipe before its result was sent
+                # What an attempt printed was in the pipe before its result was sent.
+                self._read_output(channel)
             for line in lines:
                 self._hear(line)
         except (ProtocolError, ValueError) as error:
