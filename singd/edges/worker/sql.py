@@ -14,6 +14,8 @@ from singd.plugin import Context
 NOTICES_MOST = 100
 CHECK_INTERVAL = "1s"
 """PostgreSQL's client_connection_check_interval."""
+MARGIN_MS = 2_000
+"""The server's own timeout comes this much after the attempt's: it is for a worker that cannot cancel any more."""
 
 
 def call(ctx: Context, *, sql: str, database: str) -> dict[str, int]:
@@ -28,7 +30,7 @@ def call(ctx: Context, *, sql: str, database: str) -> dict[str, int]:
         if seen <= NOTICES_MOST:
             print(f"{diagnostic.severity}: {diagnostic.message_primary}", file=sys.stderr)
 
-    left = max(1, int((ctx.deadline - datetime.now(UTC)).total_seconds() * 1000))
+    left = max(1, int((ctx.deadline - datetime.now(UTC)).total_seconds() * 1000)) + MARGIN_MS
     with psycopg.connect(
         ctx.database(database).conninfo, autocommit=True, application_name="singd sql"
     ) as connection:
