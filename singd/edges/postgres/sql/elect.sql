@@ -1,7 +1,7 @@
 -- The election is this write: a standby refuses it, and it waits for every open transaction of the last term.
 WITH elected AS (
     UPDATE leader SET epoch = epoch + 1, holder = %(process)s, node = %(name)s,
-        backend_pid = pg_backend_pid(), elected_at = clock_timestamp(), released_at = NULL
+        backend_pid = pg_backend_pid(), elected_at = clock_timestamp()
     WHERE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
         AND pid = pg_backend_pid() AND classid = %(classid)s::oid AND objid = %(objid)s::oid)
     RETURNING epoch
