@@ -279,9 +279,12 @@ async def test_a_server_whose_daemon_is_killed_ends_by_its_keeper_and_the_next_d
     state: Path,
 ) -> None:
     daemon = Daemon(state, "kept")
-    query(daemon, "alpha", "migrator", "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
-    daemon.kill()
-    await until(lambda: not members(state), within=5)
+    try:
+        query(daemon, "alpha", "migrator", "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
+        daemon.kill()
+        await until(lambda: not members(state), within=5)
+    finally:
+        daemon.sweep()
     async with running(state) as server:
         assert query(server, "alpha", "task", "SELECT n FROM t") == [(1,)]
 

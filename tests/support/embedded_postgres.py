@@ -117,13 +117,20 @@ class Daemon:
 
     def __init__(self, state: Path, keeper: str = "local") -> None:
         self.state = state
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)]),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-c", DAEMON, state, keeper],
             env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
-        self.postmaster = int(self.process.stdout.readline())
+        said = self.process.stdout.readline()
+        if not said:
+            self.kill()
+            raise RuntimeError("the daemon did not start: see its standard error")
+        self.postmaster = int(said)
 
     def quit(self) -> None:
         """Ask it to end, and wait."""
