@@ -22,7 +22,8 @@ from datetime import datetime
 import trio
 
 from singd.agenda import Line
-from singd.core.values import Isolation, Schedule
+from singd.core.trigger import identity
+from singd.core.values import Isolation, Schedule, Startup
 from singd.events import Draining, Emit, Event, LedgerAway, Notice, TermBegan
 from singd.leadership import Trust, lead
 from singd.ports import Clock, Election, Executor, Ledger, NodeInfo, Registration, Term
@@ -121,7 +122,8 @@ class Daemon:
         parts = self.parts
         if not self._registered:
             self._registered, self._startup_at = True, registration.startup_at
-        self.generation = await parts.ledger.generation(term, parts.content_hash, len(parts.schedules))
+        now, triggers = parts.clock.now(), _triggers(parts.schedules)
+        self.generation = await parts.ledger.generation(term, parts.content_hash, triggers, now)
         self._scheduler = Scheduler(
             term,
             self.generation,
@@ -154,3 +156,12 @@ class Daemon:
             self.parts.emit(
                 Notice("warning", f"{len(self.runner.running())} attempts did not finish: ending them")
             )
+
+
+def _triggers(schedules: Mapping[str, Schedule]) -> Mapping[str, str]:
+    """What a generation is known by in the ledger: each schedule's trigger, startups left out."""
+    return {
+        name: identity(schedule.trigger)
+        for name, schedule in schedules.items()
+        if not isinstance(schedule.trigger, Startup)
+    }

@@ -140,8 +140,18 @@ class Ledger(Protocol):
 
     async def adopt(self, term: Term) -> Adoption: ...
 
-    async def generation(self, term: Term, content_hash: str, schedules: int) -> int:
-        """The number of the configuration with this content hash; a new one if it is new."""
+    async def generation(
+        self, term: Term, content_hash: str, triggers: Mapping[str, str], now: datetime
+    ) -> int:
+        """Accept a configuration: the number of the one with this content hash, a new one if it is new.
+
+        A schedule that the generation in force before did not have, or had with another trigger, begins at `now`:
+        in the same transaction its cursor moves there, so no change makes a past instant due.
+
+        Args:
+            triggers: Schedule -> identity of its trigger (`core.trigger.identity`); startup schedules, whose
+                instants are the cluster's, are left out.
+        """
         ...
 
     async def record(

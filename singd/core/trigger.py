@@ -33,6 +33,19 @@ def next_after(trigger: Trigger, instant: datetime) -> datetime | None:
             return None
 
 
+def identity(trigger: Trigger) -> str:
+    """A text that two triggers share only if they have the same instants: what the ledger compares."""
+    match trigger:
+        case Cron():
+            return f"cron {trigger.expression} {trigger.timezone}"
+        case Every():
+            return f"every {trigger.interval.total_seconds()}"
+        case At():
+            return f"at {trigger.instant.isoformat()}"
+        case Startup():
+            return "startup"
+
+
 def upcoming(trigger: Trigger, instant: datetime) -> Iterator[datetime]:
     """All due instants strictly after `instant`, rising; may be endless."""
     if isinstance(trigger, Cron):

@@ -189,7 +189,7 @@ async def test_an_old_epoch_may_write_nothing(world: World) -> None:
     with pytest.raises(TermLost):
         await world.record(old, cursor=NOON)
     with pytest.raises(TermLost):
-        await world.ledger.generation(old, "h", 1)
+        await world.ledger.generation(old, "h", {}, NOON)
     with pytest.raises(TermLost):
         await world.ledger.open_attempts(old, [number])
     with pytest.raises(TermLost):

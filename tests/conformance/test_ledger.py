@@ -108,13 +108,27 @@ async def test_a_range_row_stands_for_its_instants(world: World) -> None:
     assert (await world.reader.known("s", until + MINUTE)).row is None
 
 
+async def test_what_a_generation_adds_or_changes_begins_when_it_is_accepted(world: World) -> None:
+    term = await world.lead()
+    await world.ledger.generation(term, "one", {"a": "every 5", "b": "every 5", "c": "every 5"}, NOON)
+    assert (await world.ledger.adopt(term)).cursors == {"a": NOON, "b": NOON, "c": NOON}
+    await world.ledger.generation(term, "two", {"a": "every 5", "b": "every 7", "d": "every 5"}, LATER)
+    assert (await world.ledger.adopt(term)).cursors == {"a": NOON, "b": LATER, "c": NOON, "d": LATER}
+    much_later = LATER + timedelta(hours=1)
+    await world.ledger.generation(term, "one", {"a": "every 5", "b": "every 5", "c": "every 5"}, much_later)
+    cursors = (await world.ledger.adopt(term)).cursors
+    assert cursors == {"a": NOON, "b": much_later, "c": much_later, "d": LATER}
+    await world.ledger.generation(term, "one", {"a": "every 5", "b": "every 5", "c": "every 5"}, NOON)
+    assert (await world.ledger.adopt(term)).cursors == cursors
+
+
 async def test_the_same_content_is_the_same_generation(world: World) -> None:
     term = await world.lead()
-    first = await world.ledger.generation(term, "hash-1", 3)
-    second = await world.ledger.generation(term, "hash-2", 4)
-    assert await world.ledger.generation(term, "hash-1", 3) == first
+    first = await world.ledger.generation(term, "hash-1", {}, NOON)
+    second = await world.ledger.generation(term, "hash-2", {}, NOON)
+    assert await world.ledger.generation(term, "hash-1", {}, NOON) == first
     assert second > first
-    assert await world.ledger.generation(await world.depose(), "hash-2", 4) == second
+    assert await world.ledger.generation(await world.depose(), "hash-2", {}, NOON) == second
 
 
 # -- starting, beating, finishing -----------------------------------------------------------------

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib import resources
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from support.postgres import RUNTIME, Server, other_user
 from support.proxy import SOCKET, cutting_proxy
 
 from singd.core.values import Finish, Log, Occurrence, Recording, State, Verdict
+from singd.edges.postgres import batches
 from singd.edges.postgres import text as literals
 from singd.edges.postgres.election import PostgresElection
 from singd.edges.postgres.failure import PostgresError
@@ -28,6 +30,7 @@ from singd.edges.postgres.ledger import PostgresLedger
 from singd.edges.postgres.migrate import migrate
 from singd.edges.postgres.pool import Pool
 from singd.edges.postgres.reader import LedgerReader
+from singd.edges.postgres.statements import statement
 from singd.errors import EdgeError, TermLost
 from singd.ports import NodeInfo, Term
 
@@ -85,6 +88,36 @@ async def test_a_zombie_in_the_middle_of_its_transaction_commits_before_the_take
             assert not done.is_set()
             zombie.execute("COMMIT")
     assert done.is_set()
+
+
+FENCED: dict[str, dict[str, object]] = {
+    "record": {"generation": 1, **batches.recordings([], [], []), **batches.cursors({})},
+    "open_attempts": {"ids": "{}", "tokens": "{}"},
+    "decide": {"ids": "{}", "verdicts": "{}", "reasons": "{}"},
+    "settle": batches.ends([]),
+    "accept_generation": {"hash": "h", "triggers": "{}", "now": NOON},
+}
+
+
+@pytest.mark.parametrize("name", FENCED)
+async def test_a_takeover_waits_for_whoever_is_inside_a_fenced_statement(world: World, name: str) -> None:
+    term = await world.lead()
+    with session(world) as zombie, session(world) as successor:
+        zombie.execute("BEGIN")
+        zombie.execute(statement(name), {"epoch": term.epoch, **FENCED[name]})
+        successor.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            successor.execute("UPDATE leader SET epoch = epoch + 1")
+        zombie.execute("COMMIT")
+        successor.execute("UPDATE leader SET epoch = epoch + 1")
+        found = zombie.execute(statement(name), {"epoch": term.epoch, **FENCED[name]}).fetchone()
+        assert found[0] == 0
+
+
+def test_every_statement_that_names_an_epoch_to_write_is_among_them() -> None:
+    folder = resources.files("singd.edges.postgres") / "sql"
+    fenced = {f.name.removesuffix(".sql") for f in folder.iterdir() if "FOR SHARE" in f.read_text()}
+    assert fenced == set(FENCED)
 
 
 async def test_waiting_for_the_lock_leaves_the_servers_log_empty(world: World) -> None:
@@ -289,9 +322,9 @@ async def test_a_stranger_may_call_no_function_and_read_nothing(world: World) ->
     role = f"stranger_{world.schema}"
     world.server.execute(f"CREATE ROLE {role} LOGIN")
     world.server.execute(f"GRANT USAGE ON SCHEMA {world.schema} TO {role}")
-    for statement in ("SELECT wait_for_lock(1)", f"SELECT finish('{uuid4()}', NULL)", "TABLE occurrence"):
+    for text in ("SELECT wait_for_lock(1)", f"SELECT finish('{uuid4()}', NULL)", "TABLE occurrence"):
         with session(world, role) as stranger, pytest.raises(psycopg.errors.InsufficientPrivilege):
-            stranger.execute(statement.encode())
+            stranger.execute(text.encode())
 
 
 async def test_every_function_has_its_search_path_pinned(world: World) -> None:
@@ -376,7 +409,7 @@ async def _round_trip(server: Server, schema: str, case: dict[str, str], log: by
         term = await election.campaign()
         async with Pool(conninfo, schema) as pool:
             ledger, reader = PostgresLedger(pool), LedgerReader(pool)
-            await ledger.generation(term, case["content"] + unique, 1)
+            await ledger.generation(term, case["content"] + unique, {}, NOON)
             number = await _write_all(ledger, term, schedule, case, log)
             await _check_all(reader, number, schedule, node, case, log)
     finally:

@@ -62,9 +62,10 @@ Act = Callable[[World, Term, int], Awaitable[object]]
 
 
 async def _record(world: World, term: Term, turn: int) -> object:
-    asked = [to_run(f"run-{turn}"), missed(f"missed-{turn}", NOON), to_wait(f"wait-{turn}")]
+    somebody_elses = to_run("p0")
+    asked = [to_run(f"run-{turn}"), missed(f"missed-{turn}", NOON), to_wait(f"wait-{turn}"), somebody_elses]
     answers = await world.ledger.record(term, 1, asked, {f"run-{turn}": NOON})
-    assert [answer.occurrence_id is not None for answer in answers] == [True] * 3
+    assert [answer.occurrence_id is not None for answer in answers] == [True, True, True, False]
     token = answers[0].attempt.token
     assert await world.ledger.beat([token]) == {token}
     assert [row.schedule for row in await world.reader.runs(f"run-{turn}", None, 9)] == [f"run-{turn}"]
@@ -109,8 +110,8 @@ async def _settle(world: World, term: Term, turn: int) -> object:
 
 
 async def _generation(world: World, term: Term, turn: int) -> object:
-    number = await world.ledger.generation(term, f"hash-{turn}", 1)
-    assert number == await world.ledger.generation(term, f"hash-{turn}", 1)
+    number = await world.ledger.generation(term, f"hash-{turn}", {}, NOON)
+    assert number == await world.ledger.generation(term, f"hash-{turn}", {}, NOON)
     return number
 
 

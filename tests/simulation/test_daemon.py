@@ -341,3 +341,25 @@ def _check(world: World) -> None:
     assert sum(isinstance(event, TermEnded) for event in world.events) >= len(epochs) - 1
     ran = sum(row.attempts != [] for row in world.database.rows.values())
     assert ran > 100, "an idle system cannot pass"
+
+
+async def test_a_trigger_changed_between_two_starts_makes_no_past_instant_due(autojump_clock):
+    world = World(named(schedule("a", MINUTE), schedule("b", MINUTE)))
+    await run_for(world, 61)
+    world.schedules = named(schedule("a", TEN), schedule("b", MINUTE))
+    await trio.sleep(3_600)
+    started = (world.clock.now() - NOON).total_seconds()
+    await run_for(world, started + 30)
+    assert min(second for second in world.verdicts("a") if second > 60) > started
+    assert world.count() > 61 + 3
+
+
+async def test_a_schedule_that_was_gone_and_comes_back_owes_nothing_for_the_time_between(autojump_clock):
+    world = World(named(schedule("a", MINUTE), schedule("b", MINUTE)))
+    await run_for(world, 61)
+    world.schedules = named(schedule("b", MINUTE))
+    await run_for(world, 600)
+    world.schedules = named(schedule("a", MINUTE), schedule("b", MINUTE))
+    await run_for(world, 1_000)
+    assert [second for second in world.verdicts("a") if 60 < second < 600] == []
+    assert world.begun("a")[-1] == 960

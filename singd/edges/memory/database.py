@@ -103,6 +103,7 @@ class MemoryDatabase:
         self.startup_at: datetime | None = None
         self.elected: NodeInfo | None = None
         self.generations: dict[str, int] = {}
+        self.triggers: dict[str, str] = {}
         self.cursors: dict[str, datetime] = {}
         self.rows: dict[int, Row] = {}
         self.by_identity: dict[Occurrence, Row] = {}

@@ -34,11 +34,16 @@ class MemoryLedger:
         """See `ports.Ledger`."""
         return await self._apply("adopt", lambda: self._adopt(term))
 
-    async def generation(self, term: Term, content_hash: str, schedules: int) -> int:
+    async def generation(
+        self, term: Term, content_hash: str, triggers: Mapping[str, str], now: datetime
+    ) -> int:
         """See `ports.Ledger`."""
 
         def act() -> int:
             self._db.fence(term)
+            before, self._db.triggers = self._db.triggers, dict(triggers)
+            for name in (name for name, trigger in triggers.items() if before.get(name) != trigger):
+                self._db.cursors[name] = max(now, self._db.cursors.get(name, now))
             return self._db.generations.setdefault(content_hash, len(self._db.generations) + 1)
 
         return await self._apply("generation", act)

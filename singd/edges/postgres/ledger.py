@@ -60,9 +60,16 @@ class PostgresLedger:
 
         return await self._durably("adopting the ledger", body)
 
-    async def generation(self, term: Term, content_hash: str, schedules: int) -> int:
+    async def generation(
+        self, term: Term, content_hash: str, triggers: Mapping[str, str], now: datetime
+    ) -> int:
         """See `ports.Ledger`."""
-        values = {"epoch": term.epoch, "hash": text.clean(content_hash), "schedules": schedules}
+        values = {
+            "epoch": term.epoch,
+            "hash": text.clean(content_hash),
+            "triggers": text.table(triggers),
+            "now": now,
+        }
 
         async def body(connection: TrioConnection, _: bool) -> int:
             fenced, number = (await run(connection, "accept_generation", values))[0]

@@ -48,6 +48,11 @@ def results(values: Iterable[Mapping[str, Any] | None]) -> str:
     return texts(None if v is None else _json(v) for v in values)
 
 
+def table(values: Mapping[str, str]) -> str:
+    """A JSON object of texts."""
+    return json.dumps({clean(key): clean(value) for key, value in values.items()})
+
+
 def tokens(count: int) -> Sequence[str]:
     """Random uuids (version 4), from one read of the system's source."""
     random = os.urandom(16 * count).hex()

@@ -10,7 +10,6 @@ CREATE TABLE leader (
     node          text,
     backend_pid   integer,
     elected_at    timestamptz,
-    released_at   timestamptz,              -- set by a leader that left on purpose
     startup_at    timestamptz               -- last time that a node registered and found no live one
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE leader IS 'One row. Raising epoch is the election; every scheduling write takes this row FOR SHARE and compares.';
@@ -42,7 +41,7 @@ CREATE TABLE generation (
     content_hash  text NOT NULL UNIQUE,
     accepted_at   timestamptz NOT NULL,     -- the last time: the newest generation is the one accepted last
     node          text NOT NULL,
-    schedules     integer NOT NULL CHECK (schedules >= 0)
+    triggers      jsonb NOT NULL            -- schedule -> identity of its trigger
 );
 
 CREATE TABLE cursor (
