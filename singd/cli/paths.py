@@ -71,7 +71,9 @@ class Paths:
             OSError: One cannot be made.
         """
         mode = 0o700 if self.private else 0o750
-        self.state.mkdir(mode=0o711 if os.geteuid() == 0 else mode, parents=True, exist_ok=True)
+        if not self.state.exists():
+            self.state.mkdir(mode=mode, parents=True)
+            self.state.chmod(0o711 if os.geteuid() == 0 else mode)  # whatever the umask is
         self.runtime.mkdir(mode=mode, parents=True, exist_ok=True)
 
 

@@ -167,13 +167,18 @@ async def _with_databases(setup: Setup, keeper: KeeperClient, stop: trio.Event, 
         await _daemon(setup, keeper, databases, stop, journal)
         return
     # Children find the server's own pg_dump and pg_restore first: another version's may not read it.
-    os.environ["PATH"] = os.pathsep.join([str(server.bin_dir), os.environ.get("PATH", os.defpath)])
+    _path_first(str(server.bin_dir))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve)
         try:
             await _daemon(setup, keeper, databases, stop, journal)
         finally:
             await server.stop()
+
+
+def _path_first(directory: str) -> None:
+    others = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([directory, *(item for item in others if item != directory)])
 
 
 async def _daemon(
