@@ -347,3 +347,10 @@ def test_every_key_of_the_contract_is_known() -> None:
 
 def test_a_configuration_without_mistakes_is_found_without_looking_for_places() -> None:
     assert all(document._headers is None for document in good(MAIN).sources.documents)
+
+
+@pytest.mark.parametrize("name", ["ledger", "singd", "postgres", "template1"])
+def test_a_database_cannot_take_a_name_that_is_spoken_for(name):
+    loaded = load([("singd.toml", f'[databases.{name}]\nurl = "embedded"\n'.encode())])
+    assert loaded.config is None
+    assert (loaded.problems[0].place.line, loaded.problems[0].place.column) == (1, 12)

@@ -22,7 +22,13 @@ from singd.core.values import Place, Schedule
 MAX_SCHEDULES = 1_000
 MAX_DATABASES = 100
 RESERVED_DATABASE = "ledger"
-"""What a backup task calls the ledger's own database; no [databases] table may have this name."""
+"""What a backup task calls the ledger's own database."""
+RESERVED_DATABASES = {
+    RESERVED_DATABASE: "it is what backups call the ledger's own database",
+    "singd": "it is the ledger's own in the embedded server",
+    **dict.fromkeys(("postgres", "template0", "template1"), "Postgres has one of its own with this name"),
+}
+"""Names that no [databases] table may have, and why."""
 
 
 def load(
@@ -133,8 +139,8 @@ def _databases(findings: Findings, content: Mapping[str, Any]) -> dict[str, Data
     tables = _named_tables(findings, content, "databases", keys.DATABASE, "a database")
     for name, values in tables.items():
         path = ("databases", name)
-        if name == RESERVED_DATABASE:
-            reason = "it is what backups call the ledger's own database"
+        if name in RESERVED_DATABASES:
+            reason = RESERVED_DATABASES[name]
             findings.add(
                 "SG0106",
                 path,
