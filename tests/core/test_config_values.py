@@ -353,4 +353,4 @@ def test_a_configuration_without_mistakes_is_found_without_looking_for_places() 
 def test_a_database_cannot_take_a_name_that_is_spoken_for(name):
     loaded = load([("singd.toml", f'[databases.{name}]\nurl = "embedded"\n'.encode())])
     assert loaded.config is None
-    assert (loaded.problems[0].place.line, loaded.problems[0].place.column) == (1, 12)
+    assert (loaded.problems[0].place.line, loaded.problems[0].place.column) == (1, 2)
