@@ -169,15 +169,12 @@ async def test_a_standby_is_refused_by_name(world: World) -> None:
 
 async def test_a_pooler_is_refused_by_name(world: World) -> None:
     """A pooler gives the client a process id of its own; here a proxy rewrites it."""
-    directory = Path(tempfile.mkdtemp(prefix="sgd-", dir="/tmp"))
-    async with cutting_proxy(directory, world.server.directory / SOCKET) as proxy:
+    async with cutting_proxy(world.server.directory / SOCKET) as proxy:
         proxy.invent_pid = True
         with pytest.raises(EdgeError, match="pooler"):
-            await PostgresElection(f"host={directory} dbname=postgres user={RUNTIME}", world.schema).open(
-                NodeInfo("a", uuid4())
-            )
-    (directory / SOCKET).unlink()
-    directory.rmdir()
+            await PostgresElection(
+                f"host={proxy.directory} dbname=postgres user={RUNTIME}", world.schema
+            ).open(NodeInfo("a", uuid4()))
 
 
 async def test_a_server_that_is_away_is_an_edge_error_within_its_bound(

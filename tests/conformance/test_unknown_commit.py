@@ -6,10 +6,8 @@ the ledger must look as if nothing had happened. The twin plays the same with `M
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import psycopg
@@ -48,14 +46,11 @@ def place(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture
 async def broken(world: World) -> AsyncIterator[Broken]:
     assert world.server is not None
-    directory = Path(tempfile.mkdtemp(prefix="sgd-", dir="/tmp"))
-    async with cutting_proxy(directory, world.server.directory / SOCKET) as proxy:
-        pool = Pool(f"host={directory} dbname=postgres user={RUNTIME}", world.schema)
+    async with cutting_proxy(world.server.directory / SOCKET) as proxy:
+        pool = Pool(f"host={proxy.directory} dbname=postgres user={RUNTIME}", world.schema)
         world.ledger = PostgresLedger(pool)
         yield Broken(world, proxy)
         pool.close()
-    (directory / SOCKET).unlink()
-    directory.rmdir()
 
 
 Act = Callable[[World, Term, int], Awaitable[object]]

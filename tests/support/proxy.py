@@ -1,6 +1,6 @@
 """A proxy between a client and Postgres that breaks the connection at a chosen message.
 
-    async with cutting_proxy(directory, server_socket) as proxy:
+    async with cutting_proxy(server_socket) as proxy:
         proxy.arm("reply", skip=2)
 
 `request`: the message never arrives. `reply`: the server answered (so it committed) and the answer is lost.
@@ -11,6 +11,7 @@ as bytes in a socket's buffer may.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,8 @@ _KEY_DATA = re.compile(rb"(K\x00\x00\x00\x0c)....", re.DOTALL)
 class CuttingProxy:
     """Relays everything, but for the one message it is armed for."""
 
-    def __init__(self, upstream: Path) -> None:
+    def __init__(self, upstream: Path, directory: Path) -> None:
+        self.directory = directory
         self._upstream = upstream
         self._place: Place | None = None
         self._skip = 0
@@ -108,15 +110,16 @@ class CuttingProxy:
 
 
 @asynccontextmanager
-async def cutting_proxy(directory: Path, upstream: Path) -> AsyncIterator[CuttingProxy]:
-    """A proxy that listens in `directory` as Postgres would; `host=directory` reaches it."""
-    proxy = CuttingProxy(upstream)
+async def cutting_proxy(upstream: Path) -> AsyncIterator[CuttingProxy]:
+    """A proxy before the socket `upstream`; `host={proxy.directory}` reaches it as it would Postgres."""
     listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-    await listening.bind(str(directory / SOCKET))
-    listening.listen(16)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, proxy.serve, [trio.SocketListener(listening)])
-        try:
-            yield proxy
-        finally:
-            nursery.cancel_scope.cancel()
+    with tempfile.TemporaryDirectory(prefix="sgd-", dir="/tmp") as directory:
+        proxy = CuttingProxy(upstream, Path(directory))
+        await listening.bind(str(proxy.directory / SOCKET))
+        listening.listen(16)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, proxy.serve, [trio.SocketListener(listening)])
+            try:
+                yield proxy
+            finally:
+                nursery.cancel_scope.cancel()
