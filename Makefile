@@ -6,7 +6,7 @@ PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint unit bench lock clean
+.PHONY: help install run test lint unit bench docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ unit: $(STAMP)
 
 bench: $(STAMP) ## the figures of docs/benchmarks.md, one JSON line each
 	$(BIN)/python tests/bench/run.py
+
+docs: $(STAMP) ## the generated parts of docs/configuration.md and docs/cli.md, from the code
+	$(BIN)/python docs/generate.py
 
 lock: ## resolve requirements/workspace.in into the lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
