@@ -12,7 +12,7 @@ from datetime import datetime
 
 from singd.core.admission import Admission, Blocker, admit
 from singd.core.plan import Plan, Range
-from singd.core.values import Isolation, Occurrence, Overlap, Recording, Schedule, Startup, Verdict
+from singd.core.values import Isolation, Occurrence, Overlap, Recording, Schedule, Trigger, Verdict
 
 Kind = tuple[str, Isolation]
 """What shares room in an executor: the task, and where it runs."""
@@ -34,6 +34,7 @@ class Line:
     """One schedule's standing in this term.
 
     Attributes:
+        trigger: The schedule's; the cluster's startup as one instant where that is its trigger.
         cursor: The last instant dealt with.
         next_at: The next one; None = there is none.
         planned: Whether this term has planned it before: what is due at the first look is backlog.
@@ -41,6 +42,7 @@ class Line:
     """
 
     schedule: Schedule
+    trigger: Trigger
     cursor: datetime
     next_at: datetime | None = None
     planned: bool = False
@@ -50,11 +52,6 @@ class Line:
     def kind(self) -> Kind:
         """What its attempts share room with."""
         return self.schedule.task, self.schedule.policy.isolation
-
-    @property
-    def is_startup(self) -> bool:
-        """Whether its instants are the cluster's startups."""
-        return isinstance(self.schedule.trigger, Startup)
 
     def blocker(self) -> Blocker | None:
         """The newest unfinished occurrence, if any."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import trio
 
@@ -26,7 +25,7 @@ from singd.core.trigger import identity
 from singd.core.values import Isolation, Schedule, Startup
 from singd.events import Draining, Emit, Event, LedgerAway, Notice, TermBegan
 from singd.leadership import Trust, lead
-from singd.ports import Clock, Election, Executor, Ledger, NodeInfo, Registration, Term
+from singd.ports import Clock, Election, Executor, Ledger, NodeInfo, Term
 from singd.runner import Provide, Runner
 from singd.scheduler import Scheduler
 
@@ -71,8 +70,6 @@ class Daemon:
         self.generation: int | None = None
         self.trouble = ""
         self._scheduler: Scheduler | None = None
-        self._startup_at: datetime | None = None
-        self._registered = False
         self._stop = trio.Event()
 
     def stop(self) -> None:
@@ -117,11 +114,9 @@ class Daemon:
                 self._note,
             )
 
-    async def _serve_term(self, term: Term, registration: Registration) -> None:
+    async def _serve_term(self, term: Term) -> None:
         """Cluster scheduling, for as long as the term lasts."""
         parts = self.parts
-        if not self._registered:
-            self._registered, self._startup_at = True, registration.startup_at
         now, triggers = parts.clock.now(), _triggers(parts.schedules)
         self.generation = await parts.ledger.generation(term, parts.content_hash, triggers, now)
         self._scheduler = Scheduler(
@@ -134,7 +129,7 @@ class Daemon:
             parts.emit,
         )
         try:
-            await self._scheduler.run(self._startup_at)
+            await self._scheduler.run()
         finally:
             self._scheduler = None
 

@@ -18,14 +18,14 @@ import trio
 
 from singd.errors import EdgeError, NameTaken, SingdError, TermLost
 from singd.events import Emit, LedgerAway, TermBegan, TermEnded
-from singd.ports import Clock, Election, NodeInfo, Registration, Term
+from singd.ports import Clock, Election, NodeInfo, Term
 
 HEARTBEAT_S = 1.0
 MARGIN_S = 1.0
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 5.0
 
-ServeTerm = Callable[[Term, Registration], Awaitable[None]]
+ServeTerm = Callable[[Term], Awaitable[None]]
 Prepare = Callable[[], Awaitable[None]]
 
 
@@ -66,10 +66,10 @@ async def lead(
     while True:
         try:
             await prepare()
-            registration = await election.open(node)
+            await election.open(node)
             term = await election.campaign()
             retry_s = RETRY_FIRST_S
-            await _serve_term(election, term, registration, clock, trust, serve, emit)
+            await _serve_term(election, term, clock, trust, serve, emit)
         except (EdgeError, NameTaken, TermLost) as error:
             emit(LedgerAway(_with_cure(error), retry_s))
         finally:
@@ -82,7 +82,6 @@ async def lead(
 async def _serve_term(
     election: Election,
     term: Term,
-    registration: Registration,
     clock: Clock,
     trust: Trust,
     serve: ServeTerm,
@@ -95,7 +94,7 @@ async def _serve_term(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch, election, term, clock, trust)
-            await serve(term, registration)
+            await serve(term)
             nursery.cancel_scope.cancel()
     except* (EdgeError, TermLost) as lost:
         reason = "; ".join(str(error) for error in leaves(lost))

@@ -8,6 +8,8 @@ Rules of this file:
 - Starts and finishes go to the ledger in batches: whatever gathered while the last statement ran is the next one.
 - A report is kept until the ledger took it; the number of attempts in progress bounds the buffers.
 - The token fences each write, so nothing here asks who leads.
+- An attempt that the cluster took for lost ends if another may follow (at_least_once); otherwise it goes on, and
+  its end replaces `lost`.
 """
 
 from __future__ import annotations
@@ -314,8 +316,8 @@ class Runner:
         for run in runs:
             if run.attempt.token in live:
                 run.renewed = sent
-            elif self.knows(run.attempt.token):
-                self._cancel(run, "its token was taken: the cluster has settled this attempt")
+            elif self.knows(run.attempt.token) and run.schedule.policy.delivery is Delivery.AT_LEAST_ONCE:
+                self._cancel(run, "its token was taken: the cluster counts this attempt as lost")
 
     def _end_unrenewed(self, runs: Sequence[Run]) -> None:
         """Under at_least_once another attempt may start once this one counts as lost: so it must be over by then."""

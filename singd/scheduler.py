@@ -22,10 +22,20 @@ from datetime import datetime, timedelta
 
 import trio
 
-from singd.agenda import READY, RETRIES, RUNS, WAITS, Due, Kind, Line, Unfinished, from_plan, judge, opened
+from singd.agenda import READY, RETRIES, RUNS, WAITS, Due, Kind, Line, Unfinished, from_plan, opened
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
-from singd.core.values import Attempt, Isolation, Recorded, Recording, Schedule, Verdict
+from singd.core.values import (
+    At,
+    Attempt,
+    Isolation,
+    Recorded,
+    Recording,
+    Schedule,
+    Startup,
+    Trigger,
+    Verdict,
+)
 from singd.events import Armed, Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, LiveAttempt, OpenOccurrence, Term
 from singd.runner import Ended, Run, Runner
@@ -69,11 +79,8 @@ class Scheduler:
         self._bell = trio.Event()
         self.lines: dict[str, Line] = {}
 
-    async def run(self, startup_at: datetime | None) -> None:
+    async def run(self) -> None:
         """Schedule until cancelled.
-
-        Args:
-            startup_at: The due_at of startup schedules that have not seen it yet; None = none is due.
 
         Raises:
             TermLost: The ledger refused a write of this epoch.
@@ -81,7 +88,7 @@ class Scheduler:
         """
         self._runner.on_end, self._runner.on_room = self._on_end, self._ring
         adoption = await self._ledger.adopt(self._term)
-        await self._take_over(adoption, startup_at, self._clock.now())
+        await self._take_over(adoption, self._clock.now())
         strangers = Strangers(
             self._term,
             self._ledger,
@@ -124,20 +131,19 @@ class Scheduler:
 
     # -- taking over ------------------------------------------------------------------------------
 
-    async def _take_over(self, adoption: Adoption, startup_at: datetime | None, now: datetime) -> None:
-        """Lines from cursors; a schedule without one begins now, so no past instant of it is due."""
+    async def _take_over(self, adoption: Adoption, now: datetime) -> None:
+        """Lines from cursors (accepting the generation has made those of new schedules), and what is unfinished."""
         new: dict[str, datetime] = {}
         for name, schedule in self._schedules.items():
-            line = self.lines[name] = Line(schedule, adoption.cursors.get(name, now))
+            line = Line(schedule, _trigger(schedule, adoption.startup_at), adoption.cursors.get(name, now))
             if name not in adoption.cursors:
-                line.cursor = new[name] = _first_cursor(line, startup_at)
-            self._arm(line, next_after(schedule.trigger, line.cursor))
+                line.cursor = new[name] = _first_cursor(line)
+            self.lines[name] = line
+            self._arm(line, next_after(line.trigger, line.cursor))
         if new:
             await self._ledger.record(self._term, self._generation, [], new)
         self._adopt_live(adoption.live)
         self._adopt_waiting(adoption.unfinished)
-        if startup_at is not None:
-            await self._record_startup(startup_at)
 
     def _adopt_live(self, live: Sequence[LiveAttempt]) -> None:
         for item in live:
@@ -158,13 +164,6 @@ class Scheduler:
         for line in self.lines.values():
             self._start_next(line)
 
-    async def _record_startup(self, startup_at: datetime) -> None:
-        lines = [line for line in self.lines.values() if line.is_startup and line.cursor < startup_at]
-        due = [judge(line, startup_at, backlog=True) for line in lines]
-        for line in lines:
-            line.cursor = startup_at
-        await self._record(due, {line.schedule.name: startup_at for line in lines})
-
     # -- planning ---------------------------------------------------------------------------------
 
     def _arm(self, line: Line, next_at: datetime | None) -> None:
@@ -178,7 +177,7 @@ class Scheduler:
             planned: list[tuple[Line, Plan]] = []
             while self._by_due and self._by_due[0][0] <= now and len(due) < BATCH:
                 line = self.lines[heapq.heappop(self._by_due)[1]]
-                step = plan(line.schedule.trigger, line.schedule.policy, line.cursor, now)
+                step = plan(line.trigger, line.schedule.policy, line.cursor, now)
                 planned.append((line, step))
                 due.extend(from_plan(line, step))
             for line, step in planned:
@@ -329,8 +328,15 @@ class _Budget:
         return granted
 
 
-def _first_cursor(line: Line, startup_at: datetime | None) -> datetime:
+def _trigger(schedule: Schedule, startup_at: datetime | None) -> Trigger:
+    """The cluster's startup is one instant like any other: within the grace it runs, later catch-up decides."""
+    if isinstance(schedule.trigger, Startup) and startup_at is not None:
+        return At(startup_at)
+    return schedule.trigger
+
+
+def _first_cursor(line: Line) -> datetime:
     """A schedule nobody saw before begins now; a startup schedule still gets the startup that is going on."""
-    if line.is_startup and startup_at is not None:
-        return startup_at - timedelta(microseconds=1)
+    if isinstance(line.schedule.trigger, Startup) and isinstance(line.trigger, At):
+        return line.trigger.instant - timedelta(microseconds=1)
     return line.cursor

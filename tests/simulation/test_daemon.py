@@ -192,6 +192,33 @@ async def test_what_a_killed_daemon_ran_is_lost_and_delivery_decides(
     assert len(world.witness) == begun
 
 
+@pytest.mark.parametrize(
+    ("delivery", "begun", "outcome"),
+    [(Delivery.AT_MOST_ONCE, ["sim"], "succeeded"), (Delivery.AT_LEAST_ONCE, ["sim", "other"], "succeeded")],
+)
+async def test_a_partitioned_nodes_attempt_goes_on_unless_another_may_follow(
+    autojump_clock, delivery, begun, outcome
+):
+    item = schedule("a", At(NOON + timedelta(seconds=5)), delivery=delivery)
+    world = World(named(item), {"a": Body(60)})
+    other = World(named(item), {"a": Body(1)}, clock=world.clock, name="other", database=world.database)
+    async with trio.open_nursery() as nursery:
+        await world.boot(nursery)
+        await world.until(10)
+        await other.boot(nursery)
+        world.link.up = False
+        await world.until(45)
+        assert "lost" in {str(row.attempts[0].state) for row in world.database.rows.values()}
+        world.link.up = True
+        await world.until(120)
+        world.daemon.stop()
+        other.daemon.stop()
+    assert ["sim"] * len(world.witness) + ["other"] * len(other.witness) == begun
+    assert world.verdicts("a") == {5: outcome}
+    if len(begun) == 2:
+        assert world.witness[0].ended < other.witness[0].at, "the first was over before the second began"
+
+
 async def test_a_claim_that_never_started_is_settled_and_runs_under_either_delivery(autojump_clock):
     world = World(named(schedule("a", At(NOON + timedelta(seconds=5)))))
     async with trio.open_nursery() as nursery:

@@ -130,9 +130,11 @@ class World:
     witness: list[Begun] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     powered_off: bool = False
+    name: str = "sim"
+    database: MemoryDatabase = None
 
     def __post_init__(self) -> None:
-        self.database = MemoryDatabase(self.clock, latency_s=0.002)
+        self.database = self.database or MemoryDatabase(self.clock, latency_s=0.002)
         self.link = Link()
         self.tries: defaultdict[str, int] = defaultdict(int)
         self.daemon: Daemon | None = None
@@ -148,7 +150,7 @@ class World:
 
     def make(self) -> Daemon:
         executor = ScriptedExecutor(self, self.room)
-        node = NodeInfo("sim", uuid.uuid4())
+        node = NodeInfo(self.name, uuid.uuid4())
         self.daemon = Daemon(
             Parts(
                 node=node,
@@ -180,7 +182,7 @@ class World:
         self.powered_off = True
         self.link.up = False
         self.life.cancel()
-        self.database.terminate("sim")
+        self.database.terminate(self.name)
         await trio.sleep(6)
         self.link = Link()
 
