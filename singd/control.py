@@ -45,7 +45,7 @@ Answer = Mapping[str, Any]
 Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 LEDGER_PATIENCE_S = 2.0
 """Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
-RUNS_MAX = 1_000
+RUNS_MAX = 10_000
 NEAR_RUNS = 3
 
 

@@ -26,12 +26,12 @@ import trio
 from singd import __version__
 from singd.cli.accept import Accepted, Limits, accept
 from singd.cli.arguments import count
+from singd.cli.configured import add_limits
 from singd.cli.databases import Databases
 from singd.cli.migrations import Migrations
 from singd.cli.paths import Paths, find
 from singd.control import ControlHandlers, Setting, Trouble
 from singd.core.config.effective import effective
-from singd.core.units import parse_size
 from singd.core.values import Isolation
 from singd.daemon import Daemon, Parts
 from singd.edges.catalogue import read_catalogue
@@ -56,10 +56,7 @@ from singd.welcome import Welcome
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The verb's own options: caps with safe defaults."""
-    parser.add_argument("--max-config-size", default="1MiB", metavar="SIZE", help="cap on the files (1MiB)")
-    parser.add_argument(
-        "--max-schedules", type=count, default=1_000, metavar="N", help="cap on schedules (1000)"
-    )
+    add_limits(parser)
     parser.add_argument("--max-processes", type=count, default=16, metavar="N", help="worker processes (16)")
     parser.add_argument(
         "--max-inline", type=count, default=1_000, metavar="N", help="inline attempts at a time (1000)"
@@ -86,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     paths = find(config=args.config, state=args.state)
     paths.make()
     catalogue = read_catalogue(paths.state / "cache", paths.plugins)
-    limits = Limits(parse_size(args.max_config_size), args.max_schedules)
+    limits = Limits(args.max_config_size, args.max_schedules)
     setup = Setup(
         paths, accept(paths.config, paths.state, catalogue, limits), args.max_processes, args.max_inline
     )

@@ -1,4 +1,4 @@
-"""The values that the rest of singd is made of (words: docs/design.md, "Words").
+"""The values that the rest of singd is made of (words: docs/configuration.md).
 
 Rules of this file: frozen, no behaviour beyond what a value can say of itself, instants are aware UTC
 datetimes, spans are timedeltas. Data flows one way:

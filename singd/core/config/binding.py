@@ -182,7 +182,7 @@ def _lint_placement(config: Config, findings: Findings, schedule: Schedule, task
             ("schedules", schedule.name),
             message,
             reason,
-            "singd audit explains",
+            "schedule it where it belongs, or ignore this if you know better",
             at_key=True,
             warning=True,
         )

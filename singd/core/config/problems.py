@@ -54,7 +54,6 @@ CODES = {
     "SG0401": "a schedule is unknown",
     "SG0501": "a password stands in the file",
     "SG0502": "a secret reference is not understood",
-    "SG0503": "a secret cannot be resolved",
     "SG0601": "a task is unknown",
     "SG0602": "a task's plugin is broken",
     "SG0603": "a task has no such argument",
