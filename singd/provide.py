@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from singd.attempts import Run
 from singd.core.catalogue import TaskInfo
 from singd.core.values import Occurrence, Schedule, SqlCall, TaskCall, Work
 from singd.errors import PluginError
 from singd.ports import NodeInfo
-from singd.runner import Run
 
 Conninfo = Callable[[str, str], str]
 """(database, role) -> conninfo with credentials; raises EdgeError where they cannot be had."""

@@ -15,16 +15,14 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 import trio
 
-from singd.core.retry import after_report
-from singd.core.values import Attempt, Delivery, Finish, Isolation, Log, Report, Schedule, State, Work
+from singd.attempts import Ended, Run, ended_of, event_of, finish_of
+from singd.core.values import Finish, Isolation, Log, Report, Schedule, State, Work
 from singd.errors import EdgeError
-from singd.events import AttemptEnded, AttemptStarted, Emit, Notice, ResultRefused
+from singd.events import AttemptStarted, Emit, Notice, ResultRefused
 from singd.ports import Clock, Executor, Ledger
 
 BEAT_S = 5.0
@@ -35,30 +33,6 @@ START_PATIENCE_S = 10.0
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 5.0
 BATCH = 5_000
-
-
-@dataclass(slots=True)
-class Run:
-    """An attempt in progress on this node. `renewed` and `claimed`: boot clock, seconds."""
-
-    attempt: Attempt
-    schedule: Schedule
-    retries_used: int
-    claimed: float
-    renewed: float = 0.0
-    unwanted: str = ""
-    """Why it was cancelled before its executor had it; "" = it was not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What the scheduler learns when an attempt's end is durable."""
-
-    occurrence_id: int
-    schedule: str
-    attempt: int
-    retries_used: int
-    retry_at: datetime | None
 
 
 class Provide(Protocol):
@@ -233,25 +207,14 @@ class Runner:
 
     async def _finish(self, reports: Sequence[Report]) -> None:
         now = self._clock.now()
-        finishes = [self._decide(report, now) for report in reports if report.token in self._runs]
+        finishes = [
+            finish_of(self._runs[report.token], report, now)
+            for report in reports
+            if report.token in self._runs
+        ]
         accepted = await self._record(finishes)
         ended = [self._ended(finish, finish.token in accepted) for finish in finishes]
         self.on_end([end for end in ended if end is not None])
-
-    def _decide(self, report: Report, now: datetime) -> Finish:
-        run = self._runs[report.token]
-        retry_at = after_report(run.schedule.policy, report, run.attempt.number, run.retries_used, now)
-        return Finish(
-            report.token,
-            report.state,
-            report.error,
-            report.result,
-            report.skipped,
-            retry_at,
-            datetime.fromtimestamp(report.started_at, UTC) if report.begun else None,
-            datetime.fromtimestamp(report.finished_at, UTC) if report.finished_at else now,
-            report.log,
-        )
 
     async def _record(self, finishes: Sequence[Finish]) -> set[str]:
         """ledger.finish, asked until it answers: an end that happened must not be forgotten."""
@@ -267,29 +230,11 @@ class Runner:
     def _ended(self, finish: Finish, accepted: bool) -> Ended | None:
         run = self._runs[finish.token]
         self._drop(finish.token)
-        attempt, name = run.attempt, run.schedule.name
         if not accepted:
-            self._emit(ResultRefused(attempt.run_id, name, attempt.number))
+            self._emit(ResultRefused(run.attempt.run_id, run.schedule.name, run.attempt.number))
             return None
-        seconds = (
-            (finish.finished_at - finish.started_at).total_seconds()
-            if finish.finished_at and finish.started_at
-            else 0.0
-        )
-        self._emit(
-            AttemptEnded(
-                attempt.run_id,
-                name,
-                attempt.number,
-                finish.state,
-                seconds,
-                finish.error,
-                finish.skipped,
-                finish.retry_at,
-            )
-        )
-        used = run.retries_used + (finish.state in (State.FAILED, State.TIMED_OUT))
-        return Ended(attempt.occurrence_id, name, attempt.number, used, finish.retry_at)
+        self._emit(event_of(run, finish))
+        return ended_of(run, finish)
 
     def _drop(self, token: str) -> None:
         del self._runs[token]
@@ -316,14 +261,13 @@ class Runner:
         for run in runs:
             if run.attempt.token in live:
                 run.renewed = sent
-            elif self.knows(run.attempt.token) and run.schedule.policy.delivery is Delivery.AT_LEAST_ONCE:
+            elif self.knows(run.attempt.token) and run.may_follow:
                 self._cancel(run, "its token was taken: the cluster counts this attempt as lost")
 
     def _end_unrenewed(self, runs: Sequence[Run]) -> None:
-        """Under at_least_once another attempt may start once this one counts as lost: so it must be over by then."""
         limit = self._clock.boot() - RUN_TTL_S + BEAT_S
         for run in runs:
-            if run.renewed < limit and run.schedule.policy.delivery is Delivery.AT_LEAST_ONCE:
+            if run.renewed < limit and run.may_follow:
                 self._cancel(
                     run, "its token could not be renewed: the ledger is away, and delivery = at_least_once"
                 )

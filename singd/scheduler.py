@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 import trio
 
 from singd.agenda import READY, RETRIES, RUNS, WAITS, Due, Kind, Line, Unfinished, from_plan, opened
+from singd.attempts import Ended, Run
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
 from singd.core.values import (
@@ -38,7 +39,7 @@ from singd.core.values import (
 )
 from singd.events import Armed, Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, LiveAttempt, OpenOccurrence, Term
-from singd.runner import Ended, Run, Runner
+from singd.runner import Runner
 from singd.strangers import Strangers
 
 LONGEST_SLEEP_S = 10.0

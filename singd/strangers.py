@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
+from singd.attempts import Ended
 from singd.core.retry import after_loss
 from singd.core.values import Finish, Policy, Schedule, State
 from singd.events import AttemptSettled, Emit
 from singd.ports import Adoption, Clock, Ledger, LiveAttempt, Term
-from singd.runner import Ended
 
 SETTLE_AFTER_S = 10.0
 LOST_AFTER_S = 20.0

@@ -35,6 +35,8 @@ def after_report(
     """
     if attempt >= ATTEMPTS_MAX:
         return None
+    if report.state is State.LOST:
+        return after_loss(policy, attempt, now)
     if not report.begun and report.state is State.CANCELLED and not report.give_up:
         return now
     if (

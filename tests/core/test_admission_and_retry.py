@@ -79,6 +79,12 @@ def test_delivery_alone_decides_what_follows_an_unknown_outcome(delivery, expect
     assert after_loss(Policy(delivery=delivery, retries=5), 1, NOW) == expected
 
 
+@pytest.mark.parametrize("delivery", Delivery)
+def test_an_executor_that_lost_an_attempt_is_believed(delivery):
+    policy = Policy(delivery=delivery, retries=5)
+    assert after_report(policy, report(State.LOST), 1, 0, NOW) == after_loss(policy, 1, NOW)
+
+
 def test_an_occurrence_has_a_last_attempt_whatever_ends_them():
     assert after_loss(Policy(delivery=Delivery.AT_LEAST_ONCE), ATTEMPTS_MAX, NOW) is None
     assert after_report(Policy(retries=10**6), report(State.FAILED), ATTEMPTS_MAX, 0, NOW) is None

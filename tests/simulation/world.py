@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 
 import trio
 
+from singd.attempts import Run
 from singd.core.values import Isolation, Log, Policy, Report, Schedule, State, TaskCall, Trigger, Work
 from singd.daemon import Daemon, Parts
 from singd.edges.memory import Link, MemoryDatabase, MemoryElection, MemoryLedger
 from singd.events import Event
 from singd.ports import NodeInfo, ReportSink
 from singd.provide import idempotency_key
-from singd.runner import Run
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
