@@ -6,13 +6,25 @@ the scheduler writes them to the ledger and acts on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from singd.core.admission import Admission, Blocker, admit
 from singd.core.plan import Plan, Range
-from singd.core.values import Isolation, Occurrence, Overlap, Recording, Schedule, Trigger, Verdict
+from singd.core.values import (
+    At,
+    Isolation,
+    Occurrence,
+    Overlap,
+    Recording,
+    Schedule,
+    Startup,
+    Trigger,
+    Verdict,
+)
+from singd.ports import Adoption
 
 Kind = tuple[str, Isolation]
 """What shares room in an executor: the task, and where it runs."""
@@ -130,3 +142,73 @@ def _range(line: Line, gone: Range) -> Due:
             occurrence, line.schedule.task, gone.verdict, gone.reason, due_until=until, count=gone.count
         ),
     )
+
+
+def take_over(
+    schedules: Iterable[Schedule], adoption: Adoption, now: datetime
+) -> tuple[dict[str, Line], dict[str, datetime]]:
+    """Lines from what earlier terms left.
+
+    Accepting the generation has put the cursors of new and changed schedules where they begin; what is unfinished of a
+    schedule that is not in this configuration stays as it is until the schedule is there again.
+
+    Returns:
+        Schedule name -> line; and the cursors to write of those that had none.
+    """
+    lines: dict[str, Line] = {}
+    new: dict[str, datetime] = {}
+    for schedule in schedules:
+        name = schedule.name
+        line = lines[name] = Line(
+            schedule, _trigger(schedule, adoption.startup_at), adoption.cursors.get(name, now)
+        )
+        if name not in adoption.cursors:
+            line.cursor = new[name] = _first_cursor(line)
+    for item in adoption.live:
+        _adopt(
+            lines, item.attempt.occurrence, Unfinished(item.attempt.occurrence_id, RUNS, item.retries_used)
+        )
+    for waiting in sorted(adoption.unfinished, key=lambda item: item.occurrence.due_at):
+        _adopt(lines, waiting.occurrence, Unfinished(waiting.occurrence_id, WAITS, waiting.retries_used))
+    return lines, new
+
+
+def _adopt(lines: Mapping[str, Line], occurrence: Occurrence, unfinished: Unfinished) -> None:
+    if line := lines.get(occurrence.schedule):
+        line.unfinished[unfinished.occurrence_id] = unfinished
+
+
+class Budget:
+    """How many attempts may be opened in one step: asked once a kind, then counted down.
+
+    All kinds of one executor share its slots, so what one takes is gone for the others. A kind of which others
+    already wait (`behind`) gets none, so nothing overtakes.
+    """
+
+    def __init__(self, room: Callable[[Schedule], int], behind: Iterable[Kind] = ()) -> None:
+        self._ask = room
+        self._room = dict.fromkeys(behind, 0)
+        self._taken: defaultdict[Isolation, int] = defaultdict(int)
+
+    def take(self, line: Line) -> bool:
+        """Whether there is room for one more of this schedule's kind; it is then used up."""
+        kind = line.kind
+        if kind not in self._room:
+            self._room[kind] = self._ask(line.schedule)
+        granted = self._taken[kind[1]] < self._room[kind]
+        self._taken[kind[1]] += granted
+        return granted
+
+
+def _trigger(schedule: Schedule, startup_at: datetime | None) -> Trigger:
+    """The cluster's startup is one instant like any other: within the grace it runs, later catch-up decides."""
+    if isinstance(schedule.trigger, Startup) and startup_at is not None:
+        return At(startup_at)
+    return schedule.trigger
+
+
+def _first_cursor(line: Line) -> datetime:
+    """A schedule nobody saw before begins now; a startup schedule still gets the startup that is going on."""
+    if isinstance(line.schedule.trigger, Startup) and isinstance(line.trigger, At):
+        return line.trigger.instant - timedelta(microseconds=1)
+    return line.cursor

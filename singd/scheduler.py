@@ -18,27 +18,35 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import trio
 
-from singd.agenda import READY, RETRIES, RUNS, WAITS, Due, Kind, Line, Unfinished, from_plan, opened
+from singd.agenda import (
+    READY,
+    RETRIES,
+    RUNS,
+    Budget,
+    Due,
+    Kind,
+    Line,
+    Unfinished,
+    from_plan,
+    opened,
+    take_over,
+)
 from singd.attempts import Ended, Run
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
 from singd.core.values import (
-    At,
     Attempt,
-    Isolation,
     Recorded,
     Recording,
     Schedule,
-    Startup,
-    Trigger,
     Verdict,
 )
 from singd.events import Armed, Emit, NotRun
-from singd.ports import Adoption, Clock, Ledger, LiveAttempt, OpenOccurrence, Term
+from singd.ports import Adoption, Clock, Ledger, Term
 from singd.runner import Runner
 from singd.strangers import Strangers
 
@@ -133,35 +141,15 @@ class Scheduler:
     # -- taking over ------------------------------------------------------------------------------
 
     async def _take_over(self, adoption: Adoption, now: datetime) -> None:
-        """Lines from cursors (accepting the generation has made those of new schedules), and what is unfinished."""
-        new: dict[str, datetime] = {}
-        for name, schedule in self._schedules.items():
-            line = Line(schedule, _trigger(schedule, adoption.startup_at), adoption.cursors.get(name, now))
-            if name not in adoption.cursors:
-                line.cursor = new[name] = _first_cursor(line)
-            self.lines[name] = line
-            self._arm(line, next_after(line.trigger, line.cursor))
+        self.lines, new = take_over(self._schedules.values(), adoption, now)
         if new:
             await self._ledger.record(self._term, self._generation, [], new)
-        self._adopt_live(adoption.live)
-        self._adopt_waiting(adoption.unfinished)
-
-    def _adopt_live(self, live: Sequence[LiveAttempt]) -> None:
-        for item in live:
-            line = self.lines.get(item.attempt.occurrence.schedule)
-            if line is not None:
-                number = item.attempt.occurrence_id
-                line.unfinished[number] = Unfinished(number, RUNS, item.retries_used)
-
-    def _adopt_waiting(self, waiting: Sequence[OpenOccurrence]) -> None:
-        for item in sorted(waiting, key=lambda item: item.occurrence.due_at):
-            line = self.lines.get(item.occurrence.schedule)
-            if line is None:
-                continue  # its schedule is not in this configuration: the occurrence stays open until it is again
-            unfinished = Unfinished(item.occurrence_id, WAITS, item.retries_used)
-            line.unfinished[item.occurrence_id] = unfinished
-            if item.retry_at is not None:
-                self._retry_later(line, unfinished, item.retry_at)
+        for line in self.lines.values():
+            self._arm(line, next_after(line.trigger, line.cursor))
+        for item in adoption.unfinished:
+            known = self.lines.get(item.occurrence.schedule)
+            if known is not None and item.retry_at is not None:
+                self._retry_later(known, known.unfinished[item.occurrence_id], item.retry_at)
         for line in self.lines.values():
             self._start_next(line)
 
@@ -190,7 +178,7 @@ class Scheduler:
 
     async def _record(self, due: Sequence[Due], cursors: Mapping[str, datetime]) -> None:
         """Write rows and cursors at once; attempts are opened with them as far as there is room."""
-        budget = _Budget(self._runner, (kind for kind, queue in self._ready.items() if queue))
+        budget = Budget(self._runner.room, (kind for kind, queue in self._ready.items() if queue))
         recordings = [
             opened(item.recording) if item.start and budget.take(item.line) else item.recording
             for item in due
@@ -240,7 +228,7 @@ class Scheduler:
 
     def _take_ready(self) -> list[tuple[Line, Unfinished]]:
         starting: list[tuple[Line, Unfinished]] = []
-        budget = _Budget(self._runner)
+        budget = Budget(self._runner.room)
         for queue in self._ready.values():
             while queue and budget.take(queue[0][0]):
                 line, unfinished = queue.popleft()
@@ -305,39 +293,3 @@ class Scheduler:
         unfinished = line.next_to_start()
         if unfinished is not None:
             self._make_ready(line, unfinished)
-
-
-class _Budget:
-    """How many attempts may be opened in one step: asked of the runner once a kind, then counted down.
-
-    All kinds of one executor share its slots, so what one takes is gone for the others. A kind of which others
-    already wait gets none, so nothing overtakes.
-    """
-
-    def __init__(self, runner: Runner, behind: Iterable[Kind] = ()) -> None:
-        self._runner = runner
-        self._room = dict.fromkeys(behind, 0)
-        self._taken: defaultdict[Isolation, int] = defaultdict(int)
-
-    def take(self, line: Line) -> bool:
-        """Whether there is room for one more of this schedule's kind; it is then used up."""
-        kind = line.kind
-        if kind not in self._room:
-            self._room[kind] = self._runner.room(line.schedule)
-        granted = self._taken[kind[1]] < self._room[kind]
-        self._taken[kind[1]] += granted
-        return granted
-
-
-def _trigger(schedule: Schedule, startup_at: datetime | None) -> Trigger:
-    """The cluster's startup is one instant like any other: within the grace it runs, later catch-up decides."""
-    if isinstance(schedule.trigger, Startup) and startup_at is not None:
-        return At(startup_at)
-    return schedule.trigger
-
-
-def _first_cursor(line: Line) -> datetime:
-    """A schedule nobody saw before begins now; a startup schedule still gets the startup that is going on."""
-    if isinstance(line.schedule.trigger, Startup) and isinstance(line.trigger, At):
-        return line.trigger.instant - timedelta(microseconds=1)
-    return line.cursor
