@@ -79,7 +79,17 @@ class Daemon:
     """One `singd run`."""
 
     def __init__(self, home: Home, options: Sequence[str]) -> None:
-        command = [home.python, PROGRAM, "run", "--state", home.state, "--config", home.config, *CAPS, *options]
+        command = [
+            home.python,
+            PROGRAM,
+            "run",
+            "--state",
+            home.state,
+            "--config",
+            home.config,
+            *CAPS,
+            *options,
+        ]
         ours = {key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_"))}
         self.armed_at = 0.0
         self.stopped_s = 0.0

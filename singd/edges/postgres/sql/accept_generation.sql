@@ -2,15 +2,17 @@
 -- What is new in it, or has another trigger than in the one before, begins now: its cursor moves with the acceptance.
 WITH fence AS MATERIALIZED (
     SELECT node FROM leader WHERE epoch = %(epoch)s FOR SHARE
-), before AS MATERIALIZED (
+), newest AS MATERIALIZED (
     SELECT triggers FROM generation ORDER BY accepted_at DESC, id DESC LIMIT 1
+), before AS MATERIALIZED ( -- unpacked once: looked up name by name, ten thousand schedules take 1.5 s
+    SELECT t.* FROM newest, jsonb_each_text(newest.triggers) AS t (schedule, trigger)
 ), given AS MATERIALIZED (
     SELECT * FROM jsonb_each_text(%(triggers)s::jsonb) AS t (schedule, trigger)
 ), begun AS (
     INSERT INTO cursor AS c (schedule, owner, due_at)
     SELECT g.schedule, 'cluster', %(now)s::timestamptz
-    FROM given g CROSS JOIN fence
-    WHERE (SELECT triggers ->> g.schedule FROM before) IS DISTINCT FROM g.trigger
+    FROM given g LEFT JOIN before b USING (schedule) CROSS JOIN fence
+    WHERE b.trigger IS DISTINCT FROM g.trigger
     ON CONFLICT (schedule, owner) DO UPDATE SET due_at = greatest(c.due_at, excluded.due_at)
 ), again AS (
     UPDATE generation g SET accepted_at = clock_timestamp(), node = f.node FROM fence f
