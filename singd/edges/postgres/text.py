@@ -29,13 +29,20 @@ def plain(values: Iterable[str]) -> str:
 
 
 def instants(values: Iterable[datetime | None]) -> str:
-    """An array of instants."""
-    return f"{{{','.join([str(v) if v is not None else 'NULL' for v in values])}}}"
+    """An array of instants; one that stands there many times in a row (a full minute) is formatted once."""
+    words: list[str] = []
+    last, word = None, "NULL"
+    for value in values:
+        if value != last:
+            last, word = value, "NULL" if value is None else str(value)
+        words.append(word)
+    return f"{{{','.join(words)}}}"
 
 
 def texts(values: Iterable[str | None]) -> str:
     """An array of any texts, or of None."""
-    return f"{{{','.join([_quoted(v) if v is not None else 'NULL' for v in values])}}}"
+    words = _Words()
+    return f"{{{','.join([words[v] for v in values])}}}"
 
 
 def blobs(values: Iterable[bytes | None]) -> str:
@@ -65,6 +72,14 @@ def clean(text: str) -> str:
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+class _Words(dict[str | None, str]):
+    """Text -> how it stands in an array; each different one is looked at once (owners, tasks, verdicts repeat)."""
+
+    def __missing__(self, text: str | None) -> str:
+        word = self[text] = "NULL" if text is None else _quoted(text)
+        return word
 
 
 def _quoted(text: str) -> str:

@@ -34,7 +34,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self._loaded: dict[str, Loaded] = {}
-        self._made: set[str] = set()
+        self._directories: dict[str, Path] = {}
 
     def known_async(self, entry_point: str) -> bool:
         """Whether the task is loaded and an `async def`."""
@@ -55,11 +55,13 @@ class Tasks:
 
     def state_dir(self, text: str) -> Path:
         """The directory, made if need be, readable by this user only."""
-        path = Path(text)
-        if text not in self._made and path.is_absolute():
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if len(self._made) < KEPT_TASKS:
-                self._made.add(text)
+        path = self._directories.get(text)
+        if path is None:
+            path = Path(text)
+            if path.is_absolute():
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if len(self._directories) < KEPT_TASKS:
+                self._directories[text] = path
         return path
 
 
