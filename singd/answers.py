@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from singd.bounds import RUNS_BYTES
 from singd.core.cron import Cron
-from singd.core.history import AttemptRow, Judgement, OccurrenceRow
+from singd.core.history import AttemptRow, Judgement, OccurrenceRow, expand
 from singd.core.trigger import next_after
 from singd.core.units import format_duration
 from singd.core.values import At, Every, Log, Schedule, State, Trigger
@@ -92,6 +94,24 @@ def entry(row: OccurrenceRow) -> dict[str, Any]:
         "run_id": str(row.occurrence_id), "generation": row.generation, "retry_at": text(row.retry_at),
         **_attempt(last), **ends,
     }  # fmt: skip
+
+
+def counted_out(
+    rows: Sequence[OccurrenceRow], triggers: Mapping[str, Trigger], since: datetime | None, limit: int
+) -> dict[str, Any]:
+    """The answer to `singd runs`: `rows` newest first, ranges counted out, cut to `limit` and to what the socket carries."""
+    single = [one for row in rows for one in expand(row, triggers.get(row.schedule), limit + 1)]
+    kept = [one for one in single if since is None or (one.due_until or one.due_at) >= since]
+    kept.sort(key=lambda one: (one.due_at, one.occurrence_id), reverse=True)
+    entries: list[dict[str, Any]] = []
+    room = RUNS_BYTES
+    for one in kept[:limit]:
+        told = entry(one)
+        room -= len(json.dumps(told))
+        if room < 0:
+            break
+        entries.append(told)
+    return {"runs": entries, "more": len(entries) < len(kept)}
 
 
 _NO_ATTEMPT = dict.fromkeys(

@@ -18,8 +18,18 @@ from typing import Any, TypeVar
 
 import trio
 
-from singd.answers import entry, explained, listed, output_from, plain, problems_of, standing, text
-from singd.core.history import AttemptRow, OccurrenceRow, expand, judge
+from singd.answers import (
+    counted_out,
+    explained,
+    listed,
+    output_from,
+    plain,
+    problems_of,
+    standing,
+    text,
+)
+from singd.bounds import RUNS_DEFAULT, RUNS_MAX
+from singd.core.history import AttemptRow, OccurrenceRow, judge
 from singd.core.values import Log
 from singd.errors import EdgeError
 from singd.views import (
@@ -45,7 +55,6 @@ Answer = Mapping[str, Any]
 Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 LEDGER_PATIENCE_S = 2.0
 """Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
-RUNS_MAX = 10_000
 NEAR_RUNS = 3
 
 
@@ -86,19 +95,16 @@ class ControlHandlers:
         return {"show": listed(view, found.now, (latest or {}).get(name)) | {"settings": settings}}
 
     async def runs(self, request: Mapping[str, Any]) -> Answer:
-        """What became of each instant, newest first, ranges counted out."""
+        """What became of each instant, newest first, ranges counted out; `more` where older ones were left out."""
         name, since = _word(request, "name", ""), _instant(request, "since")
-        limit = request.get("limit", 20)
+        limit = request.get("limit", RUNS_DEFAULT)
         if not isinstance(limit, int) or not 1 <= limit <= RUNS_MAX:
             raise BadRequest(f"-n is from 1 to {RUNS_MAX}")
         triggers = {view.schedule.name: view.schedule.trigger for view in self._daemon.snapshot().schedules}
-        rows = await self._ledger.runs(name or None, since, limit)
+        rows = await self._ledger.runs(name or None, since, limit + 1)
         if not rows and name and name not in triggers:
             raise _no_such_schedule(name, triggers)
-        single = [one for row in rows for one in expand(row, triggers.get(row.schedule), limit)]
-        kept = [one for one in single if since is None or (one.due_until or one.due_at) >= since]
-        kept.sort(key=lambda one: (one.due_at, one.occurrence_id), reverse=True)
-        return {"runs": [entry(one) for one in kept[:limit]]}
+        return await trio.to_thread.run_sync(counted_out, rows, triggers, since, limit)
 
     async def why(self, request: Mapping[str, Any]) -> Answer:
         """The verdict of any instant, and its reason."""
@@ -150,10 +156,8 @@ class ControlHandlers:
             if row is None:
                 raise NotFound(f"there is no run {run}", cure="`singd runs` lists them; old ones are deleted")
             return row
-        rows = await self._ledger.runs(run, None, 20)
-        begun = next((row for row in rows if row.attempts), None)
-        if begun is not None:
-            return await self._ledger.run(begun.occurrence_id) or begun
+        if (begun := await self._ledger.begun(run)) is not None:
+            return begun
         known = [view.schedule.name for view in self._daemon.snapshot().schedules]
         raise NotFound(f"{run} has not run yet") if run in known else _no_such_schedule(run, known)
 

@@ -145,6 +145,10 @@ class LedgerView(Protocol):
         """One row with every attempt."""
         ...
 
+    async def begun(self, schedule: str) -> OccurrenceRow | None:
+        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
+        ...
+
     async def log(self, occurrence_id: int, number: int) -> Log | None:
         """The kept output of an attempt that is over; None where none is kept (any more)."""
         ...

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from singd.bounds import RUNS_MAX
 from singd.cli.paths import add_options
 
 _NO = ("", "0", "no", "off", "false")
@@ -76,6 +77,6 @@ def count(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: It is not.
     """
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= 10_000:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= RUNS_MAX:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 10000")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {RUNS_MAX}")

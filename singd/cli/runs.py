@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from singd.bounds import RUNS_DEFAULT, RUNS_MAX
 from singd.cli.arguments import count
 from singd.cli.client import ask
 from singd.cli.instants import parse_instant
@@ -17,7 +18,9 @@ from singd.cli.paths import find
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="of this schedule only")
-    parser.add_argument("-n", "--limit", type=count, default=20, metavar="N", help="so many at most (20)")
+    parser.add_argument(
+        "-n", "--limit", type=count, metavar="N", help="so many at most (20; with --since 10000)"
+    )
     parser.add_argument("--since", metavar="T", help='due at T or later: an instant, "yesterday 03:00", -2h')
 
 
@@ -25,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Print a line an occurrence."""
     since = rfc3339(parse_instant(args.since, datetime.now(UTC))) if args.since else None
     paths = find(config=args.config, state=args.state)
-    found = ask(paths, "runs", name=args.name, limit=args.limit, since=since)["runs"]
+    limit = args.limit or (RUNS_MAX if since else RUNS_DEFAULT)
+    answer = ask(paths, "runs", name=args.name, limit=limit, since=since)
+    found = answer["runs"]
     if args.json:
         print_json("runs", found)
     elif found:
@@ -36,7 +41,16 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         say("nothing came due" + (" since then" if since else " yet"))
+    if answer["more"]:
+        say(_more(len(found), limit))
     return 0
+
+
+def _more(shown: int, limit: int) -> str:
+    """A list that was cut says so: who counts its lines would count wrong."""
+    if shown < limit or limit == RUNS_MAX:
+        return f"more: only the newest {shown} are here; a NAME, or a later --since, shows the others"
+    return f"more: -n {min(limit * 10, RUNS_MAX)}"
 
 
 def _row(item: Mapping[str, Any]) -> tuple[str, ...]:

@@ -108,6 +108,16 @@ async def test_a_range_row_stands_for_its_instants(world: World) -> None:
     assert (await world.reader.known("s", until + MINUTE)).row is None
 
 
+async def test_the_newest_begun_row_is_found_behind_those_that_wait(world: World) -> None:
+    term = await world.lead()
+    assert await world.reader.begun("s") is None
+    number, _ = await world.started(term)
+    await world.run_one(term, "other", NOON + 9 * MINUTE)
+    await world.record(term, *(to_wait("s", NOON + n * MINUTE) for n in range(1, 4)))
+    row = await world.reader.begun("s")
+    assert (row.occurrence_id, [one.number for one in row.attempts]) == (number, [1])
+
+
 async def test_what_a_generation_adds_or_changes_begins_when_it_is_accepted(world: World) -> None:
     term = await world.lead()
     await world.ledger.generation(term, "one", {"a": "every 5", "b": "every 5", "c": "every 5"}, NOON)

@@ -357,3 +357,34 @@ async def test_a_hostile_name_or_reason_reaches_no_terminal_unescaped(tmp_path: 
     assert "\x1b" not in result.stdout
     assert "\u202e" not in result.stdout
     assert len(result.stdout.splitlines()) == 2
+
+
+async def test_logs_of_a_schedule_finds_its_newest_run_behind_any_number_that_wait(tmp_path: Path) -> None:
+    waiting = [OccurrenceRow(100 + n, "often", T + n * MINUTE, "command", 3) for n in range(1, 60)]
+    ledger = FakeLedger([ran(11, "often", T), *waiting], logs={(11, 1): Log(b"hello\n")})
+    assert (await told(tmp_path, FakeDaemon([OFTEN]), ledger, "logs", "often")).stdout == "hello\n"
+    never = await told(tmp_path, FakeDaemon([OFTEN]), FakeLedger(waiting), "logs", "often")
+    assert (never.returncode, "has not run yet" in never.stderr) == (1, True)
+
+
+async def test_runs_says_when_its_list_is_cut_and_since_a_time_it_is_not(tmp_path: Path) -> None:
+    ledger = FakeLedger([ran(n, "often", T + n * MINUTE) for n in range(1, 101)])
+    daemon = FakeDaemon([OFTEN])
+    cut = await told(tmp_path, daemon, ledger, "runs", "often")
+    assert (len(cut.stdout.splitlines()), cut.stderr) == (1 + 20, "more: -n 200\n")
+    since = await told(tmp_path, daemon, ledger, "runs", "often", "--since", "2026-03-01T03:00:00Z")
+    assert (len(since.stdout.splitlines()), since.stderr) == (1 + 100, "")
+    exact = await told(tmp_path, daemon, ledger, "runs", "-n", "100")
+    assert (len(exact.stdout.splitlines()), exact.stderr) == (1 + 100, "")
+
+
+async def test_the_most_rows_that_may_be_asked_for_fit_into_one_answer(tmp_path: Path) -> None:
+    end = attempt(1, State.FAILED, error="e" * 8192)
+    ledger = FakeLedger([ran(n, "often", T + n * MINUTE, end) for n in range(1, 10_001)])
+    result = await told(tmp_path, FakeDaemon([OFTEN]), ledger, "runs", "-n", "10000", "--json")
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)["runs"]) > 1000
+    assert "more: only the newest" in result.stderr
+    plain = FakeLedger([ran(n, "often", T + n * MINUTE) for n in range(1, 10_001)])
+    result = await told(tmp_path, FakeDaemon([OFTEN]), plain, "runs", "-n", "10000", "--json")
+    assert (len(json.loads(result.stdout)["runs"]), result.stderr) == (10_000, "")

@@ -104,6 +104,11 @@ class FakeLedger:
         await self._reach()
         return next((row for row in self.rows if row.occurrence_id == occurrence_id), None)
 
+    async def begun(self, schedule: str) -> OccurrenceRow | None:
+        await self._reach()
+        rows = [row for row in self.rows if row.schedule == schedule and row.attempts]
+        return max(rows, key=lambda row: row.due_at, default=None)
+
     async def log(self, occurrence_id: int, number: int) -> Log | None:
         await self._reach()
         return self.logs.get((occurrence_id, number))

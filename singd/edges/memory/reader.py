@@ -52,6 +52,13 @@ class MemoryReader:
         row = self._db.rows.get(occurrence_id)
         return _view(row, row.attempts) if row else None
 
+    async def begun(self, schedule: str) -> OccurrenceRow | None:
+        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
+        await self._db.reach(self._link)
+        rows = [r for r in self._db.rows.values() if r.occurrence.schedule == schedule and r.attempts]
+        newest = max(rows, key=_newest, default=None)
+        return _view(newest, newest.attempts) if newest else None
+
     async def log(self, occurrence_id: int, number: int) -> Log | None:
         """The kept output of an attempt that is over; None where none is kept."""
         await self._db.reach(self._link)

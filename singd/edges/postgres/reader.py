@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import trio
 
+from singd.bounds import RUNS_MAX
 from singd.core.history import AttemptRow, Known, OccurrenceRow
 from singd.core.values import Log, State
 from singd.edges.postgres import text
@@ -17,8 +18,8 @@ from singd.edges.postgres.failure import PostgresError, translate
 from singd.edges.postgres.pool import CALL_S, Pool
 from singd.edges.postgres.statements import Row, run
 
-MOST_ROWS = 10_000
-"""Rows in one answer at most; a range row counts as one."""
+MOST_ROWS = RUNS_MAX + 1
+"""Rows in one answer at most, of which the last only tells that there are more; a range row counts as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class LedgerReader:
             if rows
             else None
         )
+
+    async def begun(self, schedule: str) -> OccurrenceRow | None:
+        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
+        found = await self._ask("view_begun", {"schedule": text.clean(schedule)})
+        return await self.run(found[0][0]) if found else None
 
     async def log(self, occurrence_id: int, number: int) -> Log | None:
         """The kept output of an attempt that is over; None where none is kept (any more)."""
