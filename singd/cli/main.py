@@ -37,6 +37,8 @@ VERBS: dict[str, tuple[str, str]] = {
 _TAKES_VALUE = ("-c", "--config", "--state")
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """128 + the signal's number, as a shell would say it."""
+CANNOT_WRITE = 74
+"""EX_IOERR of sysexits.h: what was to be said could not be."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,16 +50,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code (docs: "Exit codes").
     """
+    closed = _open_streams()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python flushes stdout once more at exit: let it go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()  # the reader (head, less) has seen enough
         return BROKEN_PIPE
+    except OSError as error:  # a verb's own were told in `_perform`: this one is stdout's
+        _silence()
+        return _cannot_write("it is closed" if closed else error.strerror or str(error))
     return code
+
+
+def _open_streams() -> bool:
+    """Make sure of descriptors 0 to 2: where one is closed, the next socket or file would become it.
+
+    Returns:
+        Whether stdout was closed, as by `>&-`. Python has None for it then; whatever is written to it fails now.
+    """
+    descriptor = 0
+    while descriptor < 3:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    closed = sys.stdout is None
+    if closed:
+        sys.stdout = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    return closed
+
+
+def _silence() -> None:
+    """Python flushes stdout once more at exit: let what is left go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cannot_write(reason: str) -> int:
+    from singd.cli.output import complain
+
+    complain(f"standard output cannot be written: {reason}")
+    return CANNOT_WRITE
 
 
 def _dispatch(words: list[str]) -> int:
@@ -135,6 +170,10 @@ def _perform(verb: str, rest: list[str]) -> int:
         return int(module.run(args))
     except SingdError as error:
         return _told(error)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or _of_stdout(error, verb):
+            raise
+        return _told_os(error)
 
 
 def _told(error: Exception) -> int:
@@ -143,3 +182,20 @@ def _told(error: Exception) -> int:
 
     complain(str(error), getattr(error, "cure", ""))
     return exit_code(error)
+
+
+def _of_stdout(error: OSError, verb: str) -> bool:
+    """Whether printing is what failed: nothing but the daemon writes to files it does not name in its errors."""
+    import errno
+
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return full and error.filename is None and verb != "run"
+
+
+def _told_os(error: OSError) -> int:
+    """An error of the system that no verb expected: which path, and what about it."""
+    from singd.cli.output import NO_PERMISSION, UNAVAILABLE, complain
+
+    what = error.strerror or str(error) or type(error).__name__
+    complain(f"{os.fsdecode(error.filename)}: {what}" if isinstance(error.filename, str | bytes) else what)
+    return NO_PERMISSION if isinstance(error, PermissionError) else UNAVAILABLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -238,6 +239,43 @@ def test_a_reader_that_goes_away_is_no_error(config: str) -> None:
         os.close(reader)
         _, errors = program.communicate(timeout=30)
     assert (program.returncode, errors) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["next often", "next often -n 10000", "--help", "--version", "check", "next --help"]
+)
+@pytest.mark.parametrize(("stream", "reason"), [(">/dev/full", "No space left"), (">&-", "it is closed")])
+def test_output_that_cannot_be_written_is_74_and_a_sentence(
+    config: str, words: str, stream: str, reason: str
+) -> None:
+    program = shlex.join([sys.executable, "-c", CODE, *words.split()])
+    result = subprocess.run(
+        ["sh", "-c", f"{program} {stream}"], capture_output=True, text=True, timeout=30, check=False,
+        env={"PATH": os.environ["PATH"], "SINGD_CONFIG": config, "SINGD_STATE": str(Path(config).parent / "state")},
+    )  # fmt: skip
+    assert result.returncode == 74
+    assert result.stderr.startswith("singd: standard output cannot be written: ")
+    assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_is_said_to_a_closed_stderr_does_not_turn_up_among_the_results() -> None:
+    program = shlex.join([sys.executable, "-c", CODE, "status", "--state", "/nonexistent"])
+    result = subprocess.run(["sh", "-c", f"{program} 2>&-"], capture_output=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout) == (69, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("PermissionError(13, 'Permission denied'", 77), ("NotADirectoryError(20, 'Not a directory'", 69)]
+)  # fmt: skip
+def test_an_error_of_the_system_is_a_sentence_with_its_path(error: str, code: int) -> None:
+    program = "import singd.cli.main as m, singd.cli.next as n\n"
+    program += f"def fail(args): raise {error}, '/srv/x')\nn.run = fail\nraise SystemExit(m.main(['next']))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (code, "", 1)
+    assert result.stderr.startswith("singd: /srv/x: ")
 
 
 def test_ctrl_c_ends_quietly() -> None:
