@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import trio
 
@@ -44,6 +45,7 @@ class Parts:
         content_hash: Identity of that generation.
         prepare: Run before each campaign (migrations); raises EdgeError where cluster work has to wait.
         control: Serves the control socket until cancelled.
+        started_at: When the process began; a new keeper is no new start.
     """
 
     node: NodeInfo
@@ -57,6 +59,7 @@ class Parts:
     emit: Emit
     prepare: Callable[[], Awaitable[None]]
     control: Serve
+    started_at: datetime
 
 
 class Daemon:
@@ -66,7 +69,7 @@ class Daemon:
         self.parts = parts
         self.trust = Trust(parts.clock)
         self.runner = Runner(parts.ledger, parts.executors, parts.provide, parts.clock, parts.emit)
-        self.started_at = parts.clock.now()
+        self.started_at = parts.started_at
         self.generation: int | None = None
         self.trouble = ""
         self._scheduler: Scheduler | None = None

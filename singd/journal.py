@@ -29,6 +29,8 @@ from singd.events import (
 from singd.ports import Clock
 
 LINE_MOST = 2_000
+AGAIN_S = 60.0
+"""The same trouble is told again after this long."""
 BURST = 50
 """Lines a second of what is well, and as many of what is not."""
 
@@ -42,14 +44,25 @@ class Journal:
         self._second = 0
         self._lines = {True: 0, False: 0}
         self._swallowed = 0
+        self._trouble = ("", 0.0)
 
     def __call__(self, event: Event) -> None:
         """Write the event's line, if it has one."""
-        if isinstance(event, AttemptStarted | Armed):
+        if isinstance(event, AttemptStarted | Armed) or self._said_already(event):
             return  # routine: `singd status` has them
         level, text = describe(event)
         if self._has_room(level):
             self._write(level, text)
+
+    def _said_already(self, event: Event) -> bool:
+        """Whether it is the same trouble again, tried again: told once a minute."""
+        if not isinstance(event, LedgerAway):
+            return False
+        reason, told = self._trouble
+        if event.reason == reason and self._clock.boot() - told < AGAIN_S:
+            return True
+        self._trouble = event.reason, self._clock.boot()
+        return False
 
     def _has_room(self, level: str) -> bool:
         second, well = int(self._clock.boot()), level == "info"

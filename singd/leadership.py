@@ -24,6 +24,9 @@ HEARTBEAT_S = 1.0
 MARGIN_S = 1.0
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 5.0
+STEADY_S = 5.0
+"""A term that lasted so long was a good one: the next campaign does not wait. One that fails at its first write
+(a full disk) does not make a storm of epochs."""
 
 ServeTerm = Callable[[Term], Awaitable[None]]
 Prepare = Callable[[], Awaitable[None]]
@@ -64,13 +67,16 @@ async def lead(
     """
     retry_s = RETRY_FIRST_S
     while True:
+        began: float | None = None
         try:
             await prepare()
             await election.open(node)
             term = await election.campaign()
-            retry_s = RETRY_FIRST_S
+            began = clock.boot()
             await _serve_term(election, term, clock, trust, serve, emit)
         except (EdgeError, NameTaken, TermLost) as error:
+            if began is not None and clock.boot() - began >= STEADY_S:
+                retry_s = RETRY_FIRST_S
             emit(LedgerAway(_with_cure(error), retry_s))
         finally:
             with trio.CancelScope(shield=True):

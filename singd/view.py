@@ -75,7 +75,7 @@ class View:
             return "stopping"
         if daemon.trust.epoch is not None:
             return "leading"
-        return "no database" if daemon.trouble else "starting"
+        return "waiting" if daemon.trouble else "starting"
 
     def _waiting(self) -> Sequence[Trouble]:
         trouble = self._daemon.trouble

@@ -24,20 +24,25 @@ class Where(Protocol):
 
 
 class Welcome:
-    """An `Emit` in front of another: tells once, when the first term is armed, how things stand."""
+    """An `Emit` in front of another: tells once, when the first term is armed, how things stand.
+
+    Attributes:
+        database: Says where the ledger is; each life of the daemon has its own.
+    """
 
     def __init__(
         self,
         emit: Emit,
         clock: Clock,
         paths: Where,
-        database: Callable[[], str],
+        options: str,
         warning: str,
     ) -> None:
         self._emit = emit
         self._clock = clock
         self._paths = paths
-        self._database = database
+        self._options = options
+        self.database: Callable[[], str] = str
         self._warning = warning
         self._told = False
 
@@ -52,19 +57,21 @@ class Welcome:
                 self._emit(Notice("error", self._warning))
 
     def _lines(self, armed: Armed) -> list[str]:
-        program = _program()
+        program, options = _program(), self._options
         return [
             f"configuration  {self._paths.config}: {armed.schedules} schedules",
-            f"ledger         {self._database()}",
+            f"ledger         {self.database()}",
             f"state          {self._paths.state}",
             f"next           {self._next(armed)}",
-            f"look           {program} status   {program} runs   {program} why NAME --at -5min",
+            f"look           {program} status{options}   {program} runs{options}   {program} why NAME --at T{options}",
         ]
 
     def _next(self, armed: Armed) -> str:
         if armed.next_at is None:
             return "nothing is scheduled"
-        wait = timedelta(seconds=max(round((armed.next_at - self._clock.now()).total_seconds()), 0))
+        wait = timedelta(seconds=round((armed.next_at - self._clock.now()).total_seconds()))
+        if wait <= timedelta():
+            return f"{armed.next_schedule}, now"
         return f"{armed.next_schedule} at {armed.next_at:%H:%M:%S} UTC, in {format_duration(wait)}"
 
 

@@ -224,13 +224,63 @@ def test_a_wrong_file_at_a_later_start_runs_the_last_good_one_and_says_so():
         assert "last good" in json.dumps(it.ask("status")["status"]["problems"])
 
 
-def test_two_signals_end_it_at_once():
+@pytest.mark.parametrize("frozen", ["nothing", "keeper"])
+def test_two_signals_end_it_at_once(frozen):
     with machine(EMBEDDED + SLEEPER) as it:
         it.lead()
         eventually(lambda: it.runs("sleeper"), "the sleeper running")
         tree = it.tree()
+        if frozen == "keeper":
+            os.kill(tree[1], signal.SIGSTOP)
         it.kill(signal.SIGTERM)
         time.sleep(0.5)
         it.kill(signal.SIGTERM)
-        it.process.wait(15)
+        it.process.wait(12)
         eventually(lambda: not alive(tree), "no process left", 5)
+
+
+def test_a_killed_keeper_is_no_new_start_for_startup_schedules():
+    with machine(EMBEDDED + EVERY_SECOND + '[schedules.once]\nstartup = true\ncommand = ["true"]\n') as it:
+        it.lead()
+        until_runs(it, "once", 1)
+        epoch = it.ask("status")["status"]["epoch"]
+        os.kill(it.tree()[1], signal.SIGKILL)
+        eventually(
+            lambda: (s := it.ask("status", check=False)) and (s["status"]["epoch"] or 0) > epoch, "a new term"
+        )
+        until_runs(it, "tick", 3)
+        assert len(it.runs("once")) == 1
+
+
+def test_what_a_double_kill_leaves_is_ended_before_the_next_daemon_leads(tmp_path):
+    program = tmp_path / "forks.sh"
+    program.write_text("#!/bin/sh\nsleep 4321 &\n(setsid sleep 4321 &)\nwait\n")
+    program.chmod(0o755)
+    with machine(EMBEDDED + f'[schedules.forks]\nstartup = true\ncommand = ["/bin/sh", "{program}"]\n') as it:
+        it.lead()
+        sleepers = eventually(
+            lambda: len(found := [p for p in it.tree() if b"4321" in cmdline(p)]) == 2 and found, "two sleeps"
+        )
+        os.kill(it.tree()[1], signal.SIGKILL)
+        it.kill()
+        it.process.wait()
+        it.lead()
+        assert not alive(sleepers)
+        assert "had left" in it.log.read_text()
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_state_directory_that_cannot_be_made_is_told_in_a_sentence():
+    with machine(EMBEDDED) as it:
+        it.state = Path("/nowhere/state")
+        done = it.tell("run")
+        assert done.returncode == 77
+        assert "/nowhere" in done.stderr
+        assert "Traceback" not in done.stderr

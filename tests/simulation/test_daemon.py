@@ -12,6 +12,7 @@ from simulation.world import NOON, Body, World, named, schedule
 from singd.core.cron import Cron
 from singd.core.trigger import next_after
 from singd.core.values import At, Backoff, CatchUp, Delivery, Every, Overlap, Startup, State
+from singd.errors import EdgeError
 from singd.events import AttemptEnded, NotRun, TermBegan, TermEnded
 from singd.view import View
 
@@ -153,12 +154,23 @@ async def test_what_keeps_cluster_work_waiting_is_in_the_status_and_gone_when_it
         assert (view.snapshot().state, view.snapshot().troubles) == ("leading", ())
         world.database.stop()
         await world.until(25)
-        assert view.snapshot().state == "no database"
+        assert view.snapshot().state == "waiting"
         assert "does not answer" in view.snapshot().troubles[0].text
         world.database.start()
         await world.until(40)
         assert (view.snapshot().state, view.snapshot().troubles) == ("leading", ())
         world.daemon.stop()
+
+
+async def test_a_ledger_that_refuses_every_write_makes_no_storm_of_terms(autojump_clock, monkeypatch):
+    world = World(named(schedule("a", TEN)))
+
+    def refuse(term):
+        raise EdgeError("the disk is full")
+
+    monkeypatch.setattr(world.database, "fence", refuse)
+    await run_for(world, 60)
+    assert 2 <= sum(isinstance(event, TermBegan) for event in world.events) <= 20
 
 
 async def test_a_running_attempt_survives_the_loss_of_leadership_and_records_its_end(autojump_clock):

@@ -164,6 +164,7 @@ class World:
                 emit=self.events.append,
                 prepare=_nothing,
                 control=_no_control,
+                started_at=self.clock.now(),
             )
         )
         return self.daemon

@@ -17,7 +17,6 @@ them (a planted symlink would aim that write) and reads there only with `read_pl
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import stat
@@ -88,45 +87,6 @@ def make_home(state_dir: Path) -> Home:
             cure="give --state a directory that this user may write to",
         ) from error
     return Home(root)
-
-
-class Lock:
-    """An flock on the home, held until `release` or the process's end."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def release(self) -> None:
-        """Give it back; once is enough, twice is no harm."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def take_lock(home: Home) -> Lock:
-    """Take the state directory for this process.
-
-    Raises:
-        EdgeError: Another daemon has it; the message names its pid.
-    """
-    try:
-        fd = os.open(home.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise EdgeError(
-            f"cannot lock {home.root / 'lock'}: {error.strerror}", cure="run singd as before"
-        ) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise EdgeError(
-            f"state directory {home.root.parent} is in use by daemon pid {holder}",
-            cure="stop that daemon, or give this one a state directory of its own (--state)",
-        ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return Lock(fd)
 
 
 def write_durably(path: Path, content: bytes, mode: int) -> None:

@@ -26,8 +26,9 @@ import trio
 from singd.edges.embedded import binaries as wheel
 from singd.edges.embedded import leftover, roles
 from singd.edges.embedded.child import ENVIRONMENT, tail
-from singd.edges.embedded.home import Home, Lock, make_home, take_lock
+from singd.edges.embedded.home import Home, make_home
 from singd.edges.embedded.install import Installation, install
+from singd.edges.state_lock import Lock, take_lock
 from singd.errors import ConfigError, EdgeError, KeeperGone
 from singd.ports import Exit, Keeper, Process, ProcessSpec
 
@@ -78,7 +79,7 @@ class EmbeddedPostgres:
         names = check_names(databases, ledger)
         found = wheel.installed()
         home = make_home(state_dir)
-        lock = take_lock(home)
+        lock = take_lock(home.root / "lock", home.root.parent)
         try:
             with blamed(home):
                 server = cls(keeper, lock, await install(keeper, home, found))

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 
 from singd.core.values import Work
+from singd.edges.worker import leftovers
 
-ALLOWED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"})
+ALLOWED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER", leftovers.VARIABLE})
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
