@@ -23,6 +23,7 @@ import trio
 
 from singd.agenda import Line
 from singd.core.trigger import identity
+from singd.core.units import counted
 from singd.core.values import Isolation, Schedule, Startup
 from singd.events import Draining, Emit, Event, LedgerAway, Notice, TermBegan
 from singd.leadership import Trust, lead
@@ -152,7 +153,9 @@ class Daemon:
             await self.runner.drained()
         if patience.cancelled_caught:
             self.parts.emit(
-                Notice("warning", f"{len(self.runner.running())} attempts did not finish: ending them")
+                Notice(
+                    "warning", f"ending {counted(len(self.runner.running()), 'attempt')} that did not finish"
+                )
             )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
+from singd.core.units import counted
 from singd.core.values import State
 from singd.events import (
     Armed,
@@ -134,7 +135,7 @@ _DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
     NotRun: _not_run,
     Draining: lambda event: (
         "info",
-        f"stopping: {event.running} running attempts may finish for {event.seconds:.0f} s",
+        f"stopping: {counted(event.running, 'running attempt')} may finish for {event.seconds:.0f} s",
     ),
     KeeperLost: lambda event: ("error", f"the keeper is gone ({event.reason}); starting again"),
     Notice: lambda event: (event.level, event.text),

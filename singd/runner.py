@@ -20,6 +20,7 @@ from typing import Protocol
 import trio
 
 from singd.attempts import Ended, Run, ended_of, event_of, finish_of
+from singd.core.units import counted
 from singd.core.values import Finish, Isolation, Log, Report, Schedule, State, Work
 from singd.errors import EdgeError
 from singd.events import AttemptStarted, Emit, Notice, ResultRefused
@@ -223,7 +224,9 @@ class Runner:
             try:
                 return await self._ledger.finish(finishes)
             except EdgeError as error:
-                self._emit(Notice("warning", f"cannot record {len(finishes)} ends: {error}; trying again"))
+                self._emit(
+                    Notice("warning", f"cannot record {counted(len(finishes), 'end')}: {error}; trying again")
+                )
                 await trio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MOST_S)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
-from singd.core.units import format_duration
+from singd.core.units import counted, format_duration
 from singd.events import Armed, Emit, Event, Notice
 from singd.ports import Clock
 
@@ -59,7 +59,7 @@ class Welcome:
     def _lines(self, armed: Armed) -> list[str]:
         program, options = _program(), self._options
         return [
-            f"configuration  {self._paths.config}: {armed.schedules} schedules",
+            f"configuration  {self._paths.config}: {counted(armed.schedules, 'schedule')}",
             f"ledger         {self.database()}",
             f"state          {self._paths.state}",
             f"next           {self._next(armed)}",

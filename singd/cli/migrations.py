@@ -10,6 +10,7 @@ import trio
 from singd.cli.databases import Databases
 from singd.core.catalogue import TaskInfo
 from singd.core.config import Bound
+from singd.core.units import counted
 from singd.edges import plugin_migrations
 from singd.edges.postgres.migrate import migrate
 from singd.errors import EdgeError, PluginError
@@ -53,7 +54,9 @@ class Migrations:
             return
         self._plugins.discard((plugin, database, directory))
         if numbers:
-            self._emit(Notice("info", f"{plugin}: applied {len(numbers)} migrations in {database}"))
+            self._emit(
+                Notice("info", f"{plugin}: applied {counted(len(numbers), 'migration')} in {database}")
+            )
 
 
 def plugin_sets(tasks: Iterable[TaskInfo]) -> set[tuple[str, str, str]]:

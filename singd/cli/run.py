@@ -27,6 +27,7 @@ from singd.cli.compose import Setup, life
 from singd.cli.configured import add_limits
 from singd.cli.output import NO_PERMISSION, UNAVAILABLE, CommandError
 from singd.cli.paths import Paths, find
+from singd.core.units import counted
 from singd.edges.catalogue import read_catalogue
 from singd.edges.clock import SystemClock
 from singd.edges.state_lock import take_lock
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
         setup = _setup(args, paths)
         os.environ[leftovers.VARIABLE] = mark = leftovers.mark_of(paths.state)
         if ended := leftovers.end_leftovers(mark):
-            setup.welcome(Notice("warning", f"ended {ended} processes that a killed daemon had left"))
+            setup.welcome(
+                Notice("warning", f"ended {counted(ended, 'process')} that a killed daemon had left")
+            )
         gc.freeze()  # what was made so far stays: no collection need look at it again
         with _unwrapped():
             trio.run(_serve, setup, strict_exception_groups=True)

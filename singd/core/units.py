@@ -25,7 +25,7 @@ _SIZES = {
     "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
-_PART = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([A-Za-zµ]{0,8})", re.ASCII)
+_PART = re.compile(r"\s*([0-9]{1,80}(?:\.[0-9]{1,6})?)\s*([A-Za-zµ]{0,8})", re.ASCII)
 _DURATION_CURE = 'write a number and a unit (us, ms, s, m, h, d, w), for example "30s" or "1h30m"'
 _SIZE_CURE = 'write a number and a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), for example "64 KiB"'
 
@@ -112,3 +112,9 @@ def _parts(text: str, kind: str, cure: str) -> list[tuple[Decimal, str]]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, as people say it: `1 schedule`, `2 processes`."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{ending}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singd.core.units import LONGEST, format_duration, parse_duration, parse_size
+from singd.core.units import LONGEST, counted, format_duration, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,11 @@ def test_any_text_is_a_value_or_a_refusal(text: str) -> None:
     for parse in (parse_duration, parse_size):
         with contextlib.suppress(ValueError):
             parse(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [(1, "schedule", "1 schedule"), (0, "end", "0 ends"), (3, "process", "3 processes")],
+)
+def test_numbers_stand_with_their_nouns_as_people_say_them(number, noun, said):
+    assert counted(number, noun) == said
