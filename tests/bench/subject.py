@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 PROGRAM = Path(sys.executable).with_name("singd")
 TASKS = HERE / "singd_bench_tasks" / "singd_bench_tasks.py"
 TASK = {"inline": "bench_inline", "workers": "bench_worker"}
-ARMED = re.compile(r"configuration\s+\S+: \d+ schedules")
+ARMED = re.compile(r"configuration\s+\S+: \d+ schedules?")
 """The daemon's own word (`singd.welcome`), told when the first term is armed."""
 CAPS = ("--max-schedules", "10000", "--max-config-size", "16MiB", "--max-inline", "10000")
 LINES_KEPT = 40
