@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     paths = find(config=args.file or args.config, state=args.state)
     loaded, files = load(args, paths)
     problems = list(loaded.problems)
-    if loaded.config is not None:
-        problems += bind(loaded.config, read_catalogue(paths.state / "cache", paths.plugins))[1]
+    if loaded.draft is not None:
+        problems += bind(loaded.draft, read_catalogue(paths.state / "cache", paths.plugins))[1]
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if args.json:
         print_json("check", _summary(str(paths.config), loaded, problems, errors))

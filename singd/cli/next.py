@@ -65,7 +65,7 @@ def _of_expression(args: argparse.Namespace, begin: datetime) -> Iterator[Upcomi
             args.cron, timezone=args.timezone or "UTC", name=args.schedule or "", seconds=args.seconds
         )
     except CronError as error:
-        raise CommandError(str(error), cure=getattr(error, "cure", ""), exit=USAGE) from None
+        raise CommandError(error.problem, cure=error.cure, exit=USAGE) from None
     return _instants(args.schedule or args.cron, cron, begin, args.count or DEFAULT_COUNT)
 
 

@@ -69,7 +69,7 @@ def load_config_files(
         return Loaded(None, read.problems), read.files
     loaded = load(read.files, max_bytes=max_bytes, max_schedules=max_schedules, directory=read.directory)
     problems = (*read.problems, *loaded.problems)
-    return Loaded(None if failed(problems) else loaded.config, problems), read.files
+    return Loaded(None if failed(problems) else loaded.config, problems, loaded.draft), read.files
 
 
 def resolve_secret(secret: Secret, environ: Mapping[str, str] | None = None) -> str:

@@ -228,3 +228,28 @@ def test_a_task_placed_against_its_plugins_word_is_a_warning(
     schedules, problems = bound(text, task(placement=placement))
     assert [(p.code, p.severity) for p in problems] == ([("SG0802", Severity.WARNING)] if warned else [])
     assert list(schedules) == ["x"]
+
+
+def test_sound_schedules_are_bound_though_others_are_refused() -> None:
+    text = """
+[schedules.wrong]
+every = "5"
+task = "t"
+[schedules.unknown]
+task = "nobody_offers_this"
+every = "1h"
+[schedules.args]
+task = "t"
+every = "1h"
+[schedules.args.args]
+a = nonsense
+b = 1
+[schedules.no_args]
+task = "t"
+every = "1h"
+args = 5
+"""
+    loaded = load([("singd.toml", text.encode())])
+    assert (loaded.config, loaded.draft is not None) == (None, True)
+    _, problems = bind(loaded.draft, Catalogue({"t": task("t", {"a": "int"})}))
+    assert [(p.code, p.schedule) for p in problems] == [("SG0601", "unknown"), ("SG0603", "args")]

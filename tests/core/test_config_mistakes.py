@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.toml_marks import found, loaded, marked, schedule
 
-from singd.core.config import CODES, Severity
+from singd.core.config import CODES, Severity, render
 
 # (code, text with the place in ⟦⟧, a piece of what is said)
 MISTAKES = [
@@ -47,6 +47,10 @@ MISTAKES = [
     ("SG0101", schedule('retries = ⟦"2"⟧'), "must be a whole number"),
     ("SG0101", schedule("retries = ⟦true⟧"), "must be a whole number, not true"),
     ("SG0101", schedule("retries = ⟦1.0⟧"), "must be a whole number"),
+    ("SG0101", schedule("catch_up_max = ⟦1e9⟧"), "write a whole number from 1 to 10,000"),
+    ("SG0101", schedule("catch_up_max = ⟦1e2⟧"), "write catch_up_max = 100"),
+    ("SG0101", schedule("catch_up_max = ⟦nan⟧"), "write a whole number from 1 to 10,000"),
+    ("SG0109", schedule('every = ⟦"99999999999999h"⟧', trigger=""), "longer than 100 years"),
     ("SG0102", schedule("retries = ⟦-1⟧"), "must be 0 to 1,000"),
     ("SG0102", schedule("catch_up_max = ⟦0⟧"), "must be 1 to 10,000"),
     ("SG0101", schedule("backoff = ⟦10⟧"), 'write backoff = "10s..5m"'),
@@ -148,6 +152,16 @@ def test_a_password_is_never_repeated_in_what_is_said(text: str) -> None:
     problem = loaded(marked(text)[0]).problems[0]
     assert problem.secret
     assert "hunter2" not in repr(problem)
+
+
+def test_a_password_in_a_url_of_a_command_is_a_warning_and_is_not_repeated() -> None:
+    plain, places = marked(schedule('command = ["psql", ⟦"postgres://u:hunter2@db/x"⟧]'))
+    result = loaded(plain)
+    assert (found(result.problems), result.config is not None) == ([("SG0803", places[0])], True)
+    assert "hunter2" not in render(result.problems, [("singd.toml", plain.encode())])
+    assert loaded(schedule('command = ["psql", "postgres://u@db/x", "a:b@c"]')).problems == ()
+    text = schedule('command = "psql postgres://u:hunter2@db/x"')
+    assert "hunter2" not in render(loaded(text).problems, [("singd.toml", text.encode())])
 
 
 def test_all_mistakes_are_found_at_once_in_the_order_of_the_lines() -> None:

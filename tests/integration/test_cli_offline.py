@@ -196,6 +196,23 @@ def test_check_knows_what_the_plugins_offer(tmp_path: Path) -> None:
     assert "nobody_offers_this" in result.stdout
 
 
+def test_check_finds_unknown_tasks_also_where_another_schedule_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "singd.toml"
+    file.write_text(
+        '[schedules.nobody_offers_this]\ncron = "@daily"\n[schedules.b]\ncommand = ["true"]\nevery = "5"\n'
+    )
+    result = singd("check", "--config", str(file), "--state", str(tmp_path / "state"))
+    assert result.returncode == 65
+    assert "SG0601" in result.stdout
+    assert "SG0103" in result.stdout
+    assert "2 errors" in result.stdout
+
+
+def test_the_cure_of_a_cron_expression_is_said_once() -> None:
+    result = singd("next", "--cron", "1," * 200 + "1 * * * *")
+    assert (result.returncode, result.stderr.count("split it into several schedules")) == (2, 1)
+
+
 def test_variables_stand_for_options_and_the_command_line_wins(config: str) -> None:
     result = singd(
         "next", SINGD_CONFIG=config, SINGD_JSON="1", SINGD_COUNT="2", SINGD_FROM="2026-03-01T03:00Z"

@@ -10,6 +10,7 @@ from typing import Any
 
 from singd.core.config.problems import Wrong, did_you_mean, listing, shown
 from singd.core.config.readers import kind, text
+from singd.core.config.syntax import BROKEN
 from singd.core.units import parse_duration
 
 WORDS: Mapping[str, str] = {
@@ -30,6 +31,8 @@ def check_argument(type_: str, value: Any, databases: Sequence[str], directory: 
     Raises:
         Wrong: It is not of the type; `inside` says where.
     """
+    if value == BROKEN:
+        return value
     outer, _, inner = type_.partition("[")
     if inner:
         return _container(outer, inner.removesuffix("]"), value, databases, directory)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from singd.core.config.keys import CALLS
+from singd.core.config.lints import lint_command
 from singd.core.config.places import Path
 from singd.core.config.problems import Findings, listing, shown
 from singd.core.config.tables import as_table
@@ -35,10 +36,14 @@ def read_call(
     if what in table and what not in values:
         return None
     if what == "command":
+        lint_command(findings, (*path, "command"), values["command"])
         return CommandCall(values["command"])
     if what == "sql":
         return _sql(findings, databases, path, table, values)
-    args = as_table(findings, (*path, "args"), values.get("args"), "args")
+    given = values.get("args", {})
+    args = as_table(findings, (*path, "args"), given, "args")
+    if ("args" in table and "args" not in values) or args is not given:
+        return None
     return TaskCall(values.get("task", str(path[1])), dict(args))
 
 

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from singd.core.config.places import Path
 from singd.core.config.problems import Findings, shown
+from singd.core.config.readers import URL_PASSWORD
+
+
+def lint_command(findings: Findings, path: Path, argv: Sequence[str]) -> None:
+    """A url with a password in it: programs take it from a file or a variable as well."""
+    for index, word in enumerate(argv):
+        if URL_PASSWORD.search(word):
+            findings.add(
+                "SG0803",
+                (*path, index),
+                "a url in command holds a password",
+                "every user of this machine can read it in the process list, and a configuration is copied and mailed",
+                "leave it out: libpq reads ~/.pgpass, other programs a file of their own",
+                warning=True,
+                secret=True,
+            )
+            return
 
 
 def lint_cron(findings: Findings, path: Path, expression: str, seconds: bool) -> None:

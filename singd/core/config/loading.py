@@ -43,7 +43,7 @@ def load(
         directory: What relative paths are meant from; the main file's by default.
 
     Returns:
-        The configuration, or None if any problem is an error; and every problem, in the order of the files.
+        The configuration, or None if any problem is an error; every problem, in the order of the files; the draft.
     """
     documents, problems = _documents(files, max_bytes)
     findings = Findings(Sources(documents), problems)
@@ -54,7 +54,7 @@ def load(
     config = _config(findings, content, base, max_schedules)
     found = findings.in_order()
     findings.sources.forget()
-    return Loaded(None if failed(found) else config, found)
+    return Loaded(None if failed(found) else config, found, config)
 
 
 def _documents(files: Sequence[tuple[str, bytes]], max_bytes: int) -> tuple[list[Document], list[Problem]]:

@@ -114,7 +114,14 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What became of the files: `config` is None where any problem is an error."""
+    """What became of the files.
+
+    Attributes:
+        config: None where any problem is an error: the files are refused.
+        draft: What could be read all the same, with the schedules that are sound: for `bind` to find what else is
+            wrong with those, and for nothing else. None where a file is no TOML at all.
+    """
 
     config: Config | None
     problems: tuple[Problem, ...]
+    draft: Config | None = None

@@ -65,6 +65,7 @@ CODES = {
     "SG0609": "a task declares what cannot be",
     "SG0801": "an expression fires more often than it looks",
     "SG0802": "a task is placed against its plugin's word",
+    "SG0803": "a password stands in a command",
     "SG0901": "scope node is not built yet",
     "SG0902": "needs is not built yet",
     "SG0903": "after is not built yet",
@@ -176,7 +177,7 @@ class Findings:
 
 
 def _too_many(place: Place, dropped: int) -> Problem:
-    message = f"{dropped} more problems are not shown"
+    message = f"{dropped} more problems are not shown" if dropped > 1 else "1 more problem is not shown"
     return Problem(
         "SG0011", Severity.ERROR, place, message, f"only the first {MOST_PROBLEMS} are", "mend those first"
     )

@@ -26,6 +26,8 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 """Names that become identifiers in SQL."""
 MOST_WORDS = 1_000
 LONGEST_TEXT = 65_536
+URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*:)[^\s@]+(?=@)")
+"""A user part of a url with a password in it."""
 _cached_duration = lru_cache(maxsize=1024)(parse_duration)
 
 
@@ -79,13 +81,24 @@ def integer(least: int, most: int) -> Reader:
                 "SG0101",
                 f"{{key}} must be a whole number, not {kind(value)}",
                 "",
-                f"write {{key}} = {max(least, 1)}",
+                _whole(value, least, most),
             )
         if not least <= value <= most:
             raise Wrong("SG0102", f"{{key}} must be {least:,} to {most:,}, not {kind(value).split()[-1]}")
         return value
 
     return read
+
+
+def _whole(value: Any, least: int, most: int) -> str:
+    """The cure for what is no whole number: the one that was probably meant, if it can be had."""
+    try:
+        meant = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        meant = None
+    if meant is not None and least <= meant <= most and meant.is_integer():
+        return f"write {{key}} = {meant:.0f}"
+    return f"write a whole number from {least:,} to {most:,}"
 
 
 def duration(least: timedelta = timedelta(0)) -> Reader:
@@ -241,7 +254,7 @@ def _argv(line: str) -> str:
         words = shlex.split(line[:200])
     except ValueError:
         words = line[:200].split()
-    return "[" + ", ".join(shown(word) for word in words) + "]"
+    return "[" + ", ".join(shown(URL_PASSWORD.sub(r"\1***", word)) for word in words) + "]"
 
 
 def intensity(value: Any) -> tuple[int, timedelta]:

@@ -87,10 +87,8 @@ class TriggerReader:
             try:
                 cron = Cron.parse(expression, timezone=zone, name=str(path[1]), seconds=seconds)
             except CronError as error:
-                message = str(error).removesuffix(f": {error.cure}")
-                self.findings.add(
-                    "SG0203", path, f"cron {shown(expression)} is not understood", message, error.cure
-                )
+                said = f"cron {shown(expression)} is not understood"
+                self.findings.add("SG0203", path, said, error.problem, error.cure)
                 return None
             if not cron.name:
                 self._crons[expression, zone, seconds] = cron
