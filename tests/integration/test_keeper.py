@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import trio
 from support.processes import eventually, kill_marked, marked, new_mark
 
+from singd.edges.worker import keeper as keeper_module
 from singd.edges.worker import proctree
 from singd.edges.worker.keeper import KeeperClient
 from singd.errors import EdgeError, KeeperGone
@@ -166,6 +168,99 @@ async def test_what_a_process_leaves_behind_is_counted_and_killed(mark: str) -> 
         assert proctree.look(other.pid) is not None
 
 
+def leaver(mark: str, seconds: str, before: str = "pass") -> ProcessSpec:
+    """Forks away one marked process (which does `before` first), and ends at its next SIGUSR1."""
+    stray = (
+        f"import os, resource, time; os.setsid(); {before}; print('up', flush=True); time.sleep({seconds})"
+    )
+    code = (
+        "import os, signal, subprocess, sys; signal.signal(signal.SIGUSR1, lambda *_: os._exit(0));"
+        "child = subprocess.Popen([*sys.argv[2:], sys.argv[1]], stdout=subprocess.PIPE); child.stdout.readline();"
+        "open('/proc/self/comm', 'w').write('ready')\nwhile True: signal.pause()"
+    )
+    return script(code, mark, *PYTHON, "-c", stray)
+
+
+def waiter() -> ProcessSpec:
+    """Leaves nothing behind, and ends at its next SIGUSR1."""
+    return script(
+        "import os, signal; signal.signal(signal.SIGUSR1, lambda *_: os._exit(0));"
+        "open('/proc/self/comm', 'w').write('ready')\nwhile True: signal.pause()"
+    )
+
+
+def is_ready(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text() == "ready\n"
+
+
+async def ended_in_one_round(keeper: KeeperClient, *specs: ProcessSpec) -> list[int]:
+    """What each is said to have left behind, when the keeper finds all of them dead at one look."""
+    processes = [await keeper.spawn(spec) for spec in specs]
+    for process in processes:
+        await eventually(lambda pid=process.pid: is_ready(pid))  # type: ignore[misc]
+    os.kill(keeper.pid, signal.SIGSTOP)
+    for process in processes:
+        os.kill(process.pid, signal.SIGUSR1)
+        await eventually(lambda pid=process.pid: proctree.look(pid).state == "Z")  # type: ignore[misc, union-attr]
+    os.kill(keeper.pid, signal.SIGCONT)
+    with trio.fail_after(10):
+        return [(await process.wait()).strays for process in processes]
+
+
+async def test_what_is_left_behind_is_told_of_its_own_process_though_others_ended_in_the_same_moment(
+    mark: str,
+) -> None:
+    async with kept() as keeper:
+        specs = (waiter(), leaver(mark, "777"), waiter(), leaver(mark, "777"), waiter())
+        assert await ended_in_one_round(keeper, *specs) == [0, 1, 0, 1, 0]
+        assert marked(mark) == []
+
+
+async def test_a_stray_that_hides_where_it_came_from_is_told_of_all_that_ended_with_it_and_of_no_other(
+    mark: str,
+) -> None:
+    hide = "resource.setrlimit(10, (resource.RLIM_INFINITY,) * 2)"
+    async with kept() as keeper:
+        living = await keeper.spawn(waiter())
+        assert await ended_in_one_round(keeper, waiter(), leaver(mark, "777", hide)) == [1, 1]
+        assert marked(mark) == []
+        await eventually(lambda: is_ready(living.pid))
+        living.signal(signal.SIGUSR1)
+        assert (await living.wait()).strays == 0
+
+
+async def test_a_process_is_not_blamed_for_one_that_dies_between_the_keepers_two_looks(
+    mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The keeper's second look (for strays) is made to come right after the death of the process named in a file.
+    late = f"""
+import os, time
+from singd.edges.worker import proctree
+real = proctree.children
+def children(pid):
+    if os.path.exists({str(tmp_path / "late")!r}):
+        victim = int(open({str(tmp_path / "late")!r}).read())
+        os.remove({str(tmp_path / "late")!r})
+        os.kill(victim, 10)
+        while proctree.look(victim).state != "Z": time.sleep(0.001)
+    return real(pid)
+proctree.children = children
+"""
+    head, tail = keeper_module._START.split("from singd", 1)
+    monkeypatch.setattr(keeper_module, "_START", f"{head}\n{late}\nfrom singd{tail}")
+    async with kept() as keeper:
+        innocent, guilty = await keeper.spawn(waiter()), await keeper.spawn(leaver(mark, "777"))
+        await eventually(lambda: is_ready(innocent.pid) and is_ready(guilty.pid))
+        os.kill(keeper.pid, signal.SIGSTOP)
+        os.kill(innocent.pid, signal.SIGUSR1)
+        await eventually(lambda: proctree.look(innocent.pid).state == "Z")  # type: ignore[union-attr]
+        (tmp_path / "late").write_text(str(guilty.pid))
+        os.kill(keeper.pid, signal.SIGCONT)
+        with trio.fail_after(10):
+            assert [(await innocent.wait()).strays, (await guilty.wait()).strays] == [0, 1]
+        assert marked(mark) == []
+
+
 @pytest.mark.parametrize("how", ["left behind", "ended"])
 async def test_a_process_that_forks_and_exits_all_the_time_is_caught(mark: str, how: str) -> None:
     argv = (*PYTHON, str(HOSTILE / "hopper.py"), mark, *(["--leave"] if how == "left behind" else []))
@@ -254,6 +349,47 @@ async def test_a_dead_keeper_is_told_to_everyone_and_its_orphans_are_ended(mark:
     assert marked(mark) == []
     async with kept() as another:
         assert (await (await another.spawn(script("pass"))).wait()).status == 0
+
+
+async def test_a_keeper_that_is_frozen_is_taken_for_dead_and_replaced(mark: str) -> None:
+    keeper = KeeperClient(silence_s=1)
+    keeper.start()
+    argv = (*PYTHON, str(HOSTILE / "clinger.py"), mark, "2")
+    with trio.fail_after(10):
+        with pytest.RaisesGroup(pytest.RaisesExc(KeeperGone, match="did not answer for 1 s")):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(keeper.serve)
+                process = await keeper.spawn(ProcessSpec(argv=argv, env={}))
+                await eventually(lambda: len(marked(mark)) == 3)
+                os.kill(keeper.pid, signal.SIGSTOP)
+                begun = trio.current_time()
+        assert 0.7 < trio.current_time() - begun < 5
+        with pytest.raises(KeeperGone):
+            await process.wait()
+        await keeper.kill_orphans()
+        assert marked(mark) == []
+        async with kept() as another:
+            assert (await (await another.spawn(script("pass"))).wait()).status == 0
+
+
+async def test_a_keeper_that_freezes_while_it_stops_does_not_hold_up_the_end(mark: str) -> None:
+    argv = (*PYTHON, str(HOSTILE / "clinger.py"), mark, "2")
+    with trio.fail_after(15):
+        async with kept(silence_s=1) as keeper:
+            await keeper.spawn(ProcessSpec(argv=argv, env={}))
+            await eventually(lambda: len(marked(mark)) == 3)
+            os.kill(keeper.pid, signal.SIGSTOP)
+    assert marked(mark) == []
+
+
+async def test_a_daemon_that_stood_still_itself_does_not_take_its_keeper_for_dead() -> None:
+    async with kept(silence_s=4) as keeper:  # four beats a second apart
+        process = await keeper.spawn(script("import time; time.sleep(100)"))
+        for _ in range(2):
+            time.sleep(3)  # the whole program stands still, for three beats
+            await trio.sleep(0.3)
+        assert proctree.look(process.pid) is not None
+        assert (await (await keeper.spawn(script("pass"))).wait()).status == 0
 
 
 @pytest.fixture

@@ -546,12 +546,32 @@ async def test_how_a_command_fails_is_said(bench: Bench, tmp_path: Path) -> None
         command("sh", "-c", "kill -9 $$"),
         command("no-such-program-here"),
         command(str(text)),
+        command("/etc/passwd"),
+        command("/etc"),
+        command("/no/such/program"),
     )
     assert {report.state for report in reports} == {State.FAILED}
     errors = [report.error for report in reports]
     assert errors[:2] == ["exit status 3", "killed by SIGKILL (out of memory?)"]
-    assert errors[2].startswith("no-such-program-here could not be started: no such program on PATH=")
-    assert errors[3] == f"{text} could not be started: Exec format error: {text}"
+    assert errors[2:] == [
+        "no-such-program-here could not be started: no program 'no-such-program-here' on PATH",
+        f"{text} could not be started: Exec format error: {text}",
+        "/etc/passwd could not be started: Permission denied",
+        "/etc could not be started: Is a directory",
+        "/no/such/program could not be started: No such file or directory",
+    ]
+
+
+async def test_commands_that_leave_a_process_behind_fail_and_those_that_end_beside_them_do_not(
+    bench: Bench, mark: str
+) -> None:
+    leave = f'setsid {sys.executable} -I -S -c "import time; time.sleep(777)" {mark} & exit 0'
+    works = [command("sh", "-c", leave) if n % 4 == 0 else command("true") for n in range(32)]
+    reports = await bench.run(*works)
+    assert [report.error for report in reports[::4]] == ["left 1 process behind"] * 8
+    others = [report for n, report in enumerate(reports) if n % 4]
+    assert {report.state for report in others} == {State.SUCCEEDED}
+    assert marked(mark) == []
 
 
 async def test_a_commands_whole_tree_ends_at_its_timeout(bench: Bench, mark: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -75,13 +76,9 @@ class Command:
         work = self.entry.work
         assert isinstance(work.call, CommandCall)
         env = environment.of_command(work, os.environ)
-        program = shutil.which(work.call.argv[0], path=env["PATH"])
-        if program is None:
-            raise EdgeError(
-                f"{work.call.argv[0]} could not be started: no such program on PATH={env['PATH']}"
-            )
+        program = _find(work.call.argv[0], env["PATH"])
         cwd = work.state_dir if work.state_dir.is_absolute() and work.state_dir.is_dir() else Path("/")
-        argv = (os.path.abspath(program), *work.call.argv[1:])
+        argv = (program, *work.call.argv[1:])
         return ProcessSpec(argv=argv, env=env, cwd=cwd, fds={1: writer, 2: writer}, limits=self.limits)
 
     async def _until_over(self, process: Process) -> Exit | None:
@@ -141,3 +138,24 @@ class Command:
             if self.entry.write(data) > OUTPUT_MOST:
                 self.end(State.FAILED, f"wrote more than {OUTPUT_MOST >> 20} MiB of output")
         return True
+
+
+def _find(name: str, path: str) -> str:
+    """The program's absolute path. Says what the system would: after the exec it would not know a directory.
+
+    Raises:
+        EdgeError: There is none, or it cannot be executed.
+    """
+    if os.sep not in name:
+        if (found := shutil.which(name, path=path)) is None:
+            raise EdgeError(f"{name} could not be started: no program {name!r} on PATH")
+        return os.path.abspath(found)
+    try:
+        if os.path.isdir(name):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.stat(name)
+        if not os.access(name, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise EdgeError(f"{name} could not be started: {error.strerror}") from error
+    return os.path.abspath(name)

@@ -4,6 +4,10 @@ Life: `start()` -> `serve()` in a nursery (beats and reads until cancelled, rais
 -> `stop()`, which ends everything in order and returns once the keeper is gone. When the keeper dies instead, its
 children die with it (PR_SET_PDEATHSIG) and their descendants come to the daemon, which is a subreaper for
 that one case: `kill_orphans()` ends them, and a new KeeperClient may be started.
+
+The keeper answers each beat. One that says nothing for `silence_s` (frozen, or stuck in the kernel) could end nothing
+at its timeout either, so it is killed, and is dead like any other. What counts is beats sent without an answer, not
+time: a daemon that was frozen itself sends none meanwhile, and blames nobody for it.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from singd.edges.worker.keeper_process import KeeperProcess
 from singd.errors import EdgeError, KeeperGone, SingdError
 from singd.ports import ProcessSpec
 
-BEAT_S = 4.0
+BEATS = 4
+"""Beats within the silence; so many without an answer, each with its time to answer, and the keeper is dead."""
 SILENCE_S = 15.0
 """The keeper ends everything after this long without a beat (on CLOCK_MONOTONIC: suspend does not count)."""
 STOP_S = 40.0
@@ -42,7 +47,8 @@ class KeeperClient:
     """Starts and speaks to one keeper process (`ports.Keeper`).
 
     Args:
-        silence_s: Seconds without a beat after which the keeper ends everything.
+        silence_s: Seconds without a beat after which the keeper ends everything, and without an answer after which
+            the keeper is killed.
     """
 
     def __init__(self, *, silence_s: float = SILENCE_S) -> None:
@@ -52,6 +58,8 @@ class KeeperClient:
         self._known: dict[int, KeeperProcess] = {}
         self._next = 0
         self._gone = False
+        self._unanswered = 0
+        self._end = "died"
         self._backlog: list[tuple[bytes, list[int]]] = []
         self._room = trio.Event()
 
@@ -95,7 +103,7 @@ class KeeperClient:
             await self._listen()
             nursery.cancel_scope.cancel()
         await self._lose_all()
-        raise KeeperGone(f"the keeper (pid {self.pid}) died")
+        raise KeeperGone(f"the keeper (pid {self.pid}) {self._end}")
 
     async def spawn(self, spec: ProcessSpec) -> KeeperProcess:
         """Start a process under the keeper.
@@ -139,10 +147,14 @@ class KeeperClient:
         self._say({"op": "stop"})
         with trio.move_on_after(STOP_S, shield=True):
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat)
                 nursery.start_soon(self._write)
                 await self._listen()
                 nursery.cancel_scope.cancel()
         await self._lose_all()
+        if self._popen is not None and self._popen.returncode:  # it did not end what it should have
+            with trio.CancelScope(shield=True):
+                await self.kill_orphans()
 
     async def kill_orphans(self) -> int:
         """End what the dead keeper left to us, within 5 s: every child of ours that is in another session.
@@ -208,10 +220,15 @@ class KeeperClient:
             self._flush()
 
     async def _beat(self) -> None:
-        while True:
+        self._unanswered = 0
+        while self._unanswered < BEATS:
             if not self._backlog:
                 self._say({"op": "beat"})
-            await trio.sleep(min(BEAT_S, self.silence_s / 4))
+            self._unanswered += 1
+            await trio.sleep(self.silence_s / BEATS)
+        self._end = f"did not answer for {self.silence_s:g} s and was killed"
+        if self._popen is not None:
+            self._popen.kill()  # `_listen` finds the end of the file
 
     async def _listen(self) -> None:
         """Read words until the end of the file."""
@@ -226,6 +243,7 @@ class KeeperClient:
                 return
             if not data:
                 return
+            self._unanswered = 0
             word = json.loads(data)
             process = self._known.get(word.get("id", 0))
             if process is not None:

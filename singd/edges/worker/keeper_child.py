@@ -17,6 +17,12 @@ from typing import Any
 
 from singd.edges.worker import proctree
 
+
+def mark_for(keeper: int, number: int) -> int:
+    """The mark of process `number` of a keeper and of all that comes of it (a pid has at most 22 bits)."""
+    return keeper << 32 | number
+
+
 HIGH = 100
 """Descriptors are first moved above this, so that no move overwrites one that is still to be moved."""
 MIDDLING_OOM_SCORE = b"500"
@@ -53,6 +59,7 @@ def _become(spec: Mapping[str, Any], fds: Sequence[int], writer: int, keeper: in
         _default_signals()
         writer = _place_descriptors({int(n): fd for n, fd in zip(spec["fds"], fds, strict=True)}, writer)
         _limit(spec["limits"])
+        proctree.mark(mark_for(keeper, spec["id"]))
         if not spec["server"]:
             proctree.prctl(proctree.PR_SET_CHILD_SUBREAPER, 1)
             with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:

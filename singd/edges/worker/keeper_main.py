@@ -10,7 +10,9 @@ thread, imports the standard library only and ignores polite signals: systemd's 
 the terminal mean the daemon, which then stops us in order.
 
 Every child but a server is a subreaper of its own tree (set before exec), so what forks away from it stays
-below it while it lives, and becomes ours when it dies: an unknown child of ours *is* a stray of the one that just died.
+below it while it lives, and becomes ours when it dies: an unknown child of ours is a stray of one that died. Of which
+one cannot be read from parent links, which change at a death and not when we reap it; it is told by the session, or by
+the mark that every child hands down to its descendants. A stray that hides both is told of all that ended with it.
 """
 
 from __future__ import annotations
@@ -73,8 +75,6 @@ class Child:
             proctree.send(self.pid, signal.SIGQUIT)
             self.quit_at = None
         if self.kill_at is not None and now >= self.kill_at:
-            if self.status is not None:
-                self.strays += len(proctree.tree(self.left)) if not self.strays else 0
             proctree.kill_tree({*self.left} if self.status is not None else {self.pid, *self.left}, self.pid)
 
 
@@ -144,6 +144,8 @@ class Keeper:
             proctree.send(child.pid, order["number"])
         elif order["op"] == "end" and child is not None:
             child.end(order["grace"], time.monotonic())
+        elif order["op"] == "beat":
+            self._say({"op": "beat"})
         elif order["op"] == "stop":
             self._stop(None)
 
@@ -209,39 +211,62 @@ class Keeper:
 
     def _reap(self) -> None:
         by_pid = {child.pid: child for child in self.children.values() if child.status is None}
-        died: list[Child] = []
+        ended: list[Child] = []
         with contextlib.suppress(ChildProcessError):
-            while (ended := os.wait4(-1, os.WNOHANG))[0]:
-                pid, status, usage = ended
+            while (dead := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, usage = dead
+                ended += [child for child in self.children.values() if pid in {child.pid, *child.left}]
                 if child := by_pid.pop(pid, None):
                     child.status, child.rss = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
-                    died.append(child)
                 for other in self.children.values():
                     other.left.discard(pid)
-        self._adopt(set(by_pid))
-        for child in died:
-            if child.left and child.kill_at is None:
-                child.kill_at = time.monotonic() + STRAY_S
+        self._adopt(set(by_pid), ended)
+        now = time.monotonic()
+        for child in self.children.values():
+            if child.status is not None and child.left and child.kill_at is None:
+                child.kill_at = now + STRAY_S
 
-    def _adopt(self, known: set[int]) -> None:
-        """Give each stray to the dead child that it must have come from; one of unclear descent just dies."""
-        closing = [child for child in self.children.values() if child.status is not None]
-        for child in closing:
-            known |= child.left
+    def _adopt(self, known: set[int], ended: list[Child]) -> None:
+        """Give each stray to whom it came from."""
+        known = known.union(*(child.left for child in self.children.values()))
         for pid in set(proctree.children(os.getpid())) - known:
-            seen = proctree.look(pid)
-            if seen is None or seen.state in "ZX":
+            if not proctree.lives(pid):
                 continue
-            owner = next(
-                (c for c in closing if c.pid == seen.session), closing[0] if len(closing) == 1 else None
-            )
-            if owner is None:
-                proctree.kill_tree({pid})
-            else:
+            owners = self._origin(pid) or self._suspects(ended)
+            for owner in owners:
                 owner.left.add(pid)
+            if not owners:
+                proctree.kill_tree({pid})
+
+    def _origin(self, pid: int) -> list[Child]:
+        """Whom a stray certainly comes from: dead, reaped or not, or a living server."""
+        mark, keeper, seen = proctree.mark_of(pid), os.getpid(), proctree.look(pid)
+        return [
+            child
+            for child in self.children.values()
+            if (seen and seen.session == child.pid) or mark == keeper_child.mark_for(keeper, child.number)
+        ]
+
+    def _suspects(self, ended: list[Child]) -> list[Child]:
+        """Whom a stray of unclear descent may come from: all that ended, reaped or not."""
+        return [
+            child
+            for child in self.children.values()
+            if child in ended or (child.status is None and not proctree.lives(child.pid))
+        ]
+
+    def _count(self, now: float) -> None:
+        """What is still there when its time is up was left behind: tell all that share it, before anyone kills it."""
+        for child in self.children.values():
+            if child.status is None or child.strays or child.kill_at is None or now < child.kill_at:
+                continue
+            for other in self.children.values():
+                if shared := child.left & other.left:
+                    other.strays = max(other.strays, len(proctree.tree(shared)))
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._count(now)
         for child in list(self.children.values()):
             child.tick(now)
             if child.status is not None and not child.left:
