@@ -13,7 +13,7 @@ from singd.core.cron import Cron
 from singd.core.history import AttemptRow, Judgement, OccurrenceRow, expand
 from singd.core.trigger import next_after
 from singd.core.units import format_duration
-from singd.core.values import At, Every, Log, Schedule, State, Trigger
+from singd.core.values import At, Every, Log, Overlap, Schedule, State, Trigger
 from singd.views import LeaderView, ScheduleView, Snapshot, Trouble
 
 NEXT_RUNS = 3
@@ -21,6 +21,8 @@ LATE = timedelta(seconds=10)
 """A schedule is late when an instant of it is older than its grace and this, and not yet dealt with."""
 MISSED_FOR = timedelta(days=1)
 """How long a missed instant that nothing followed is shown as a problem."""
+BEGUN_LATE = timedelta(seconds=1)
+"""An attempt that begins later than this after its instant waited for something."""
 _BAD_ENDS = (State.FAILED, State.TIMED_OUT, State.LOST)
 
 
@@ -114,6 +116,15 @@ def counted_out(
     return {"runs": entries, "more": len(entries) < len(kept)}
 
 
+def with_abandoned(entries: Sequence[dict[str, Any]], found: Snapshot) -> list[dict[str, Any]]:
+    """The entries; `abandoned` is true in those that the ledger has as running and nobody runs: their daemon is gone."""
+    here = {run.run_id for run in found.running}
+    return [
+        one | {"abandoned": one["state"] == State.RUNNING and one["run_id"] not in here and one["epoch"] != found.epoch}
+        for one in entries
+    ]  # fmt: skip
+
+
 _NO_ATTEMPT = dict.fromkeys(
     ("attempt", "node", "epoch", "state", "started_at", "finished_at", "result", "error")
 )
@@ -200,6 +211,24 @@ def explained(
         "before": text(judged.before), "after": text(judged.after), "leader": found.leader, "node_state": found.state,
         "occurrence": row and entry(row), "attempts": [plain(asdict(one)) for one in row.attempts] if row else [],
     }  # fmt: skip
+
+
+def begun_late(row: OccurrenceRow | None) -> bool:
+    """Whether its first attempt began at least a second after it was due."""
+    first = row.attempts[0].started_at if row and row.attempts else None
+    return row is not None and first is not None and first - row.due_at >= BEGUN_LATE
+
+
+def behind(
+    schedule: Schedule, row: OccurrenceRow | None, before: OccurrenceRow | None
+) -> dict[str, Any] | None:
+    """The run that it waited for: the one before it, if that went on past its instant and ended before its claim."""
+    if schedule.policy.overlap is Overlap.ALLOW or row is None or before is None or not before.attempts:
+        return None
+    ended, claimed = before.attempts[-1].finished_at, row.attempts[0].claimed_at if row.attempts else None
+    if ended is None or claimed is None or not row.due_at < ended <= claimed:
+        return None
+    return {"run_id": str(before.occurrence_id), "until": text(ended)}
 
 
 def output_from(log: Log, offset: int) -> tuple[bytes, int, int]:

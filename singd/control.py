@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -19,7 +19,10 @@ from typing import Any, TypeVar
 import trio
 
 from singd.answers import (
+    begun_late,
+    behind,
     counted_out,
+    entry,
     explained,
     listed,
     output_from,
@@ -27,10 +30,11 @@ from singd.answers import (
     problems_of,
     standing,
     text,
+    with_abandoned,
 )
 from singd.bounds import RUNS_DEFAULT, RUNS_MAX
-from singd.core.history import AttemptRow, OccurrenceRow, judge
-from singd.core.values import Log
+from singd.core.history import AttemptRow, Judgement, OccurrenceRow, judge
+from singd.core.values import Log, Schedule
 from singd.errors import EdgeError
 from singd.views import (
     BadRequest,
@@ -104,7 +108,8 @@ class ControlHandlers:
         rows = await self._ledger.runs(name or None, since, limit + 1)
         if not rows and name and name not in triggers:
             raise _no_such_schedule(name, triggers)
-        return await trio.to_thread.run_sync(counted_out, rows, triggers, since, limit)
+        answer = await trio.to_thread.run_sync(counted_out, rows, triggers, since, limit)
+        return answer | {"runs": with_abandoned(answer["runs"], self._daemon.snapshot())}
 
     async def why(self, request: Mapping[str, Any]) -> Answer:
         """The verdict of any instant, and its reason."""
@@ -117,10 +122,24 @@ class ControlHandlers:
         if judged.state == "unknown_schedule":
             raise _no_such_schedule(name, [view.schedule.name for view in found.schedules])
         near = await self._ledger.runs(name, None, NEAR_RUNS) if judged.state == "not_an_instant" else ()
-        return {
-            "why": explained(name, at, found, schedule, judged)
-            | {"recorded": [text(row.due_at) for row in near]}
-        }
+        around = await self._around(name, found, schedule, judged)
+        recorded = {"recorded": [text(row.due_at) for row in near]}
+        return {"why": explained(name, at, found, schedule, judged) | recorded | around}
+
+    async def _around(
+        self, name: str, found: Snapshot, schedule: Schedule | None, judged: Judgement
+    ) -> dict[str, Any]:
+        """What the instant before has to do with it: `instead`, its verdict for one that is none; `behind`, what it waited for."""
+        off = judged.state == "not_an_instant"
+        if schedule is None or judged.before is None or not (off or begun_late(judged.row)):
+            return {"instead": None, "behind": None}
+        before = judge(judged.before, found.now, schedule, await self._ledger.known(name, judged.before))
+        if off:
+            return {
+                "instead": explained(name, judged.before, found, schedule, before),
+                "behind": None,
+            }
+        return {"instead": None, "behind": behind(schedule, judged.row, before.row)}
 
     async def logs(self, request: Mapping[str, Any]) -> Answer:
         """The output of an attempt from byte `offset` on; the newest attempt of a schedule, or of a run, or one of it."""
@@ -129,6 +148,8 @@ class ControlHandlers:
         if not isinstance(offset, int) or offset < 0:
             raise BadRequest("the offset is not a number of bytes")
         live = self._daemon.live_log(row.occurrence_id) if not attempt.state.terminal else None
+        shown = entry(replace(row, attempts=(attempt,)))
+        [now] = with_abandoned([shown], self._daemon.snapshot()) if live is None else [shown]
         log = live or await self._ledger.log(row.occurrence_id, attempt.number)
         data, gap, end = output_from(log or Log(), offset)
         return {
@@ -136,7 +157,7 @@ class ControlHandlers:
                 "run_id": str(row.occurrence_id), "attempt": attempt.number, "schedule": row.schedule, "due_at": text(row.due_at),
                 "state": str(attempt.state), "over": attempt.state.terminal, "kept": log is not None,
                 "data": base64.b64encode(data).decode("ascii"), "gap": gap, "offset": end, "error": attempt.error,
-                "node": attempt.node,
+                "node": attempt.node, "abandoned": now.get("abandoned", False),
             }
         }  # fmt: skip
 

@@ -77,7 +77,9 @@ def _write(found: Mapping[str, Any]) -> None:
 
 
 def _epilogue(found: Mapping[str, Any], followed: bool) -> None:
-    if not found["kept"]:
+    if found["abandoned"]:
+        say("its daemon is gone; it is settled as lost about 20 s after its last sign of life")
+    elif not found["kept"]:
         gone = (
             "has written nothing so far, or runs on another node"
             if not found["over"]

@@ -85,6 +85,8 @@ def reason_of(item: Mapping[str, Any]) -> str:
     """One line: why it did not run, or what its last attempt died of, or what it counted."""
     if item["reason"]:
         return str(item["reason"])
+    if item.get("abandoned"):
+        return "its daemon is gone; it is settled as lost about 20 s after its last sign of life"
     if item["error"]:
         return str(item["error"]).strip().split("\n")[0]
     counts = (item["result"] or {}).items()

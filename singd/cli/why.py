@@ -70,9 +70,24 @@ def _ran(why: Why) -> list[str]:
     return [
         _head(why, ends.get(row["standing"], row["standing"])),
         *_reason(row),
+        *_late(why),
         *map(_attempt, why["attempts"]),
         *_run(row),
     ]
+
+
+def _late(why: Why) -> list[str]:
+    """Why it began long after it was due, as far as the ledger tells."""
+    first = why["attempts"][0] if why["attempts"] else {}
+    due, begin = instant(why["at"]), instant(first.get("started_at"))
+    if due is None or begin is None or begin - due < timedelta(seconds=1):
+        return []
+    waited = f"It began {_length(begin - due)} after it was due"
+    if behind := why["behind"]:
+        return [
+            f"{waited}: it waited behind run {behind['run_id']}, which ended at {_when(behind['until'])}."
+        ]
+    return [f"{waited}: it waited for a free slot or its turn, or nobody led at the time."]
 
 
 def _not_run(why: Why) -> list[str]:
@@ -140,7 +155,7 @@ def _not_an_instant(why: Why) -> list[str]:
     if not why["configured"]:
         gone = "The schedule is not in the configuration any more"
         return [_head(why, "nothing is recorded"), f"{gone}; the latest instants it had: {latest or 'none'}."]
-    near = [f"The one before is {_when(why['before'])}."] if why["before"] else []
+    near = [_one_before(why)] if why["before"] else []
     near += [f"The one after is {_when(why['after'])}."] if why["after"] else []
     if why["trigger"] == "startup":
         near = [f"It comes due when the cluster starts, the latest times at {latest or 'no time yet'}."]
@@ -149,6 +164,14 @@ def _not_an_instant(why: Why) -> list[str]:
         *near,
         *_earlier(why["occurrence"]),
     ]
+
+
+def _one_before(why: Why) -> str:
+    """What was probably meant, and its verdict in one line."""
+    when, instead = _when(why["before"]), why["instead"]
+    verdict, *others = explain(instead)
+    reason = f" ({others[0].removesuffix('.')})" if others and others[0].startswith("Reason: ") else ""
+    return f"The one before is {when}: {verdict.removeprefix(_head(instead, ''))}{reason}."
 
 
 def _earlier(row: Mapping[str, Any] | None) -> list[str]:

@@ -16,7 +16,7 @@ import trio
 from support.fake_daemon import MINUTE, FakeDaemon, FakeLedger, T, attempt, ran, schedule, serving
 
 from singd.control import RunningAttempt, ScheduleView, Trouble
-from singd.core.history import OccurrenceRow
+from singd.core.history import AttemptRow, OccurrenceRow
 from singd.core.values import Log, Startup, State
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TZ": "UTC"}
@@ -305,6 +305,51 @@ async def test_why_has_an_answer_for_any_instant(tmp_path: Path, at: str, state:
     found = await answer(tmp_path, daemon, ledger, "why", "often", "--at", at)
     assert found["state"] == state
     assert words in " ".join(found["explanation"])
+
+
+async def test_why_of_no_instant_gives_the_verdict_of_the_one_before(tmp_path: Path) -> None:
+    skipped = OccurrenceRow(6, "often", T, "command", 3, verdict="skipped", reason="paused by ada")
+    text = await why(tmp_path, FakeLedger([skipped]), "often", "--at", "2026-03-01T03:02Z")
+    assert (
+        "The one before is 2026-03-01 03:00:00 UTC (2026-03-01T03:00:00Z): skipped (Reason: paused by ada)."
+        in text
+    )
+
+
+async def test_why_says_what_a_late_run_waited_for(tmp_path: Path) -> None:
+    def run_at(number: int, due: int, begin: int, end: int) -> OccurrenceRow:
+        row = AttemptRow(
+            1,
+            State.SUCCEEDED,
+            42,
+            "sing-1",
+            T + begin * MINUTE,
+            T + end * MINUTE,
+            claimed_at=T + begin * MINUTE,
+        )
+        return OccurrenceRow(number, "often", T + due * MINUTE, "command", 3, verdict="ran", attempts=(row,))
+
+    at = ("often", "--at", "2026-03-01T03:05Z")
+    text = await why(tmp_path, FakeLedger([run_at(11, 0, 0, 7), run_at(12, 5, 7, 9)]), *at)
+    assert (
+        "It began 2 min after it was due: it waited behind run 11, which ended at 2026-03-01 03:07:00 UTC"
+        in text
+    )
+    text = await why(tmp_path, FakeLedger([run_at(11, 0, 0, 3), run_at(12, 5, 7, 9)]), *at)
+    assert "It began 2 min after it was due: it waited for a free slot" in text
+    assert "It began" not in await why(tmp_path, FakeLedger([run_at(12, 5, 5, 9)]), *at)
+
+
+async def test_what_a_dead_daemon_ran_is_said_to_be_abandoned(tmp_path: Path) -> None:
+    left = AttemptRow(1, State.RUNNING, 41, "sing-1", T)
+    ledger = FakeLedger([ran(11, "often", T, left), ran(12, "often", T + MINUTE, attempt(1, State.RUNNING))])
+    daemon = FakeDaemon([OFTEN])
+    found = await answer(tmp_path, daemon, ledger, "runs", "often")
+    assert [(item["run_id"], item["abandoned"]) for item in found] == [("12", False), ("11", True)]
+    for words in (("runs",), ("logs", "11")):
+        result = await told(tmp_path, daemon, ledger, *words)
+        assert "its daemon is gone; it is settled as lost" in result.stdout + result.stderr
+    assert "its daemon is gone" not in (await told(tmp_path, daemon, ledger, "logs", "12")).stderr
 
 
 async def test_why_knows_a_schedule_that_is_gone_by_its_history_and_a_mistyped_one_not(
