@@ -193,8 +193,10 @@ def is_ready(pid: int) -> bool:
     return Path(f"/proc/{pid}/comm").read_text() == "ready\n"
 
 
-async def ended_in_one_round(keeper: KeeperClient, *specs: ProcessSpec) -> list[int]:
-    """What each is said to have left behind, when the keeper finds all of them dead at one look."""
+async def ended_in_one_round(
+    keeper: KeeperClient, *specs: ProcessSpec, last_grace_s: float | None = None
+) -> list[int]:
+    """What each is said to have left behind, when the keeper finds all dead at one look (the last one while ended)."""
     processes = [await keeper.spawn(spec) for spec in specs]
     for process in processes:
         await eventually(lambda pid=process.pid: is_ready(pid))  # type: ignore[misc]
@@ -202,6 +204,8 @@ async def ended_in_one_round(keeper: KeeperClient, *specs: ProcessSpec) -> list[
     for process in processes:
         os.kill(process.pid, signal.SIGUSR1)
         await eventually(lambda pid=process.pid: proctree.look(pid).state == "Z")  # type: ignore[misc, union-attr]
+    if last_grace_s is not None:
+        processes[-1].end(last_grace_s)
     os.kill(keeper.pid, signal.SIGCONT)
     with trio.fail_after(10):
         return [(await process.wait()).strays for process in processes]
@@ -216,13 +220,15 @@ async def test_what_is_left_behind_is_told_of_its_own_process_though_others_ende
         assert marked(mark) == []
 
 
+@pytest.mark.parametrize("last_grace_s", [None, 5], ids=["ended by itself", "was being ended"])
 async def test_a_stray_that_hides_where_it_came_from_is_told_of_all_that_ended_with_it_and_of_no_other(
-    mark: str,
+    mark: str, last_grace_s: float | None
 ) -> None:
     hide = "resource.setrlimit(10, (resource.RLIM_INFINITY,) * 2)"
     async with kept() as keeper:
         living = await keeper.spawn(waiter())
-        assert await ended_in_one_round(keeper, waiter(), leaver(mark, "777", hide)) == [1, 1]
+        specs = (waiter(), leaver(mark, "777", hide))
+        assert await ended_in_one_round(keeper, *specs, last_grace_s=last_grace_s) == [1, 1]
         assert marked(mark) == []
         await eventually(lambda: is_ready(living.pid))
         living.signal(signal.SIGUSR1)
@@ -361,6 +367,8 @@ async def test_a_keeper_that_is_frozen_is_taken_for_dead_and_replaced(mark: str)
                 await nursery.start(keeper.serve)
                 process = await keeper.spawn(ProcessSpec(argv=argv, env={}))
                 await eventually(lambda: len(marked(mark)) == 3)
+                await trio.sleep(1.5)
+                assert len(marked(mark)) == 3  # answers keep it alive beyond the limit
                 os.kill(keeper.pid, signal.SIGSTOP)
                 begun = trio.current_time()
         assert 0.7 < trio.current_time() - begun < 5
@@ -383,13 +391,19 @@ async def test_a_keeper_that_freezes_while_it_stops_does_not_hold_up_the_end(mar
 
 
 async def test_a_daemon_that_stood_still_itself_does_not_take_its_keeper_for_dead() -> None:
-    async with kept(silence_s=4) as keeper:  # four beats a second apart
+    keeper = KeeperClient()
+    keeper.start()
+    keeper.silence_s = 1  # what the daemon bears; the keeper itself bears 15 s
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.serve)
         process = await keeper.spawn(script("import time; time.sleep(100)"))
-        for _ in range(2):
-            time.sleep(3)  # the whole program stands still, for three beats
-            await trio.sleep(0.3)
+        for _ in range(3):
+            time.sleep(1.5)  # the whole program stands still, as if stopped
+            await trio.sleep(0.1)
         assert proctree.look(process.pid) is not None
         assert (await (await keeper.spawn(script("pass"))).wait()).status == 0
+        nursery.cancel_scope.cancel()
+    await keeper.stop()
 
 
 @pytest.fixture
