@@ -24,7 +24,7 @@ from generate_tables import Table, code
 
 from singd.cli import output
 from singd.cli.arguments import VerbParser
-from singd.cli.main import BROKEN_PIPE, INTERRUPTED, VERBS, main
+from singd.cli.main import BROKEN_PIPE, CANNOT_WRITE, INTERRUPTED, VERBS, main
 from singd.cli.plugins import by_plugin
 from singd.core.catalogue import BrokenTask, Catalogue, Param, TaskInfo
 
@@ -88,7 +88,7 @@ def _option(action: Action) -> tuple[str, str, str]:
 def _exit_codes() -> Table:
     found = {name: value for name, value in vars(output).items() if name.isupper() and isinstance(value, int)}
     del found["JSON_VERSION"]
-    found |= {"INTERRUPTED": INTERRUPTED, "BROKEN_PIPE": BROKEN_PIPE}
+    found |= {"INTERRUPTED": INTERRUPTED, "BROKEN_PIPE": BROKEN_PIPE, "CANNOT_WRITE": CANNOT_WRITE}
     return Table(("code", "meaning"), [(str(value),) for value in sorted(found.values())])
 
 
