@@ -60,6 +60,8 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 LEDGER_PATIENCE_S = 2.0
 """Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
 NEAR_RUNS = 3
+RECENT = 100
+"""Newest rows among which `status` looks for attempts that a dead daemon left."""
 
 
 class ControlHandlers:
@@ -80,8 +82,14 @@ class ControlHandlers:
         """What is wrong, then the facts."""
         found = self._daemon.snapshot()
         latest, trouble = await self._read(self._ledger.latest)
-        leader = None if trouble else (await self._read(self._ledger.leader))[0]
-        return await trio.to_thread.run_sync(_status, found, leader, latest or {}, trouble)
+        leader, recent = (None if trouble else (await self._read(self._led_and_recent))[0]) or (None, ())
+        answer = await trio.to_thread.run_sync(_status, found, leader, latest or {}, trouble)
+        left = [one for one in with_abandoned([entry(row) for row in recent], found) if one["abandoned"]]
+        return {"status": answer["status"] | {"abandoned": left}}
+
+    async def _led_and_recent(self) -> tuple[LeaderView | None, Sequence[OccurrenceRow]]:
+        """Both within one patience: `status` answers in time though the ledger is slow."""
+        return await self._ledger.leader(), await self._ledger.runs(None, None, RECENT)
 
     async def list(self, request: Mapping[str, Any]) -> Answer:
         """Every schedule with its trigger, next instant and last end."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from singd.cli.client import ask
-from singd.cli.output import USAGE, CommandError, print_json, printable, say
+from singd.cli.output import ABANDONED, USAGE, CommandError, print_json, printable, say
 from singd.cli.paths import Paths, find
 
 POLL_S = 0.5
@@ -78,7 +78,7 @@ def _write(found: Mapping[str, Any]) -> None:
 
 def _epilogue(found: Mapping[str, Any], followed: bool) -> None:
     if found["abandoned"]:
-        say("its daemon is gone; it is settled as lost about 20 s after its last sign of life")
+        say(ABANDONED)
     elif not found["kept"]:
         gone = (
             "has written nothing so far, or runs on another node"

@@ -11,7 +11,7 @@ from singd.bounds import RUNS_DEFAULT, RUNS_MAX
 from singd.cli.arguments import count
 from singd.cli.client import ask
 from singd.cli.instants import parse_instant
-from singd.cli.output import instant, local, print_json, print_table, rfc3339, say, span
+from singd.cli.output import ABANDONED, instant, local, print_json, print_table, rfc3339, say, span
 from singd.cli.paths import find
 
 
@@ -86,7 +86,7 @@ def reason_of(item: Mapping[str, Any]) -> str:
     if item["reason"]:
         return str(item["reason"])
     if item.get("abandoned"):
-        return "its daemon is gone; it is settled as lost about 20 s after its last sign of life"
+        return ABANDONED
     if item["error"]:
         return str(item["error"]).strip().split("\n")[0]
     counts = (item["result"] or {}).items()

@@ -8,7 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from singd.cli.client import ask
-from singd.cli.output import instant, local, paint, print_facts, print_json, printable, relative, span
+from singd.cli.output import (
+    ABANDONED,
+    instant,
+    local,
+    paint,
+    print_facts,
+    print_json,
+    printable,
+    relative,
+    span,
+)
 from singd.cli.paths import find
 
 
@@ -50,7 +60,11 @@ def _facts(status: Mapping[str, Any]) -> dict[str, str | Sequence[str]]:
         "config": f"{status['config_file']}{_generation(status)}",
         "schedules": str(status["schedules"]),
         "next": [_next(run, now) for run in status["next"]] or ["nothing"],
-        "running": [_running(run, now) for run in status["running"]] or ["nothing"],
+        "running": [
+            *(_running(run, now) for run in status["running"]),
+            *(f"{_running(run, now)}: {ABANDONED}" for run in status["abandoned"]),
+        ]
+        or ["nothing"],
     }
 
 
