@@ -144,7 +144,7 @@ class ControlHandlers:
         before = judge(judged.before, found.now, schedule, await self._ledger.known(name, judged.before))
         if off:
             return {
-                "instead": explained(name, judged.before, found, schedule, before),
+                "instead": explained(name, judged.before, found, schedule, before) | {"behind": None},
                 "behind": None,
             }
         return {"instead": None, "behind": behind(schedule, judged.row, before.row)}

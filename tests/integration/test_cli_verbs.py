@@ -316,6 +316,23 @@ async def test_why_of_no_instant_gives_the_verdict_of_the_one_before(tmp_path: P
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        (ran(6, "often", T), "ran and succeeded"),
+        (ran(6, "often", T, attempt(1, State.RUNNING)), "is running now"),
+        (OccurrenceRow(6, "often", T, "command", 3), "came due and waits for its turn"),
+        (None, "nothing is recorded"),
+    ],
+)
+async def test_why_of_no_instant_knows_every_verdict_of_the_one_before(
+    tmp_path: Path, row: OccurrenceRow | None, verdict: str
+) -> None:
+    ledger = FakeLedger([row] if row else [], cursor=T)
+    text = await why(tmp_path, ledger, "often", "--at", "2026-03-01T03:00:01Z")
+    assert f"The one before is 2026-03-01 03:00:00 UTC (2026-03-01T03:00:00Z): {verdict}" in text
+
+
 async def test_why_says_what_a_late_run_waited_for(tmp_path: Path) -> None:
     def run_at(number: int, due: int, begin: int, end: int) -> OccurrenceRow:
         row = AttemptRow(
