@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from singd.cli.configured import add_limits, load, print_problems
 from singd.cli.output import BAD_CONFIG, OK, paint, print_json, printable
 from singd.cli.paths import find
-from singd.core.config import Loaded, Problem, Severity, as_json, bind
+from singd.core.config import Config, Loaded, Problem, Severity, as_json, bind
+from singd.core.values import At
 from singd.edges.catalogue import read_catalogue
 
 
@@ -26,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     loaded, files = load(args, paths)
     problems = list(loaded.problems)
     if loaded.draft is not None:
+        problems += _passed(loaded.draft, datetime.now(UTC))
         problems += bind(loaded.draft, read_catalogue(paths.state / "cache", paths.plugins))[1]
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if args.json:
@@ -34,6 +37,17 @@ def run(args: argparse.Namespace) -> int:
         print_problems(problems, files)
         print(_verdict(str(paths.config), loaded, errors, len(problems) - errors))
     return BAD_CONFIG if errors else OK
+
+
+def _passed(config: Config, now: datetime) -> Iterator[Problem]:
+    """An `at` that has passed: here and not with the other lints, because the core has no clock."""
+    for name, schedule in config.schedules.items():
+        if isinstance(schedule.trigger, At) and schedule.enabled and schedule.trigger.instant < now:
+            place = config.sources.place(("schedules", name, "at"))
+            yield Problem(
+                "SG0804", Severity.WARNING, place, "at has passed", "a schedule that is new now never runs",
+                "remove the schedule if it has run, or mend the date", name,
+            )  # fmt: skip
 
 
 def _summary(file: str, loaded: Loaded, problems: Sequence[Problem], errors: int) -> dict[str, object]:

@@ -208,6 +208,21 @@ def test_check_finds_unknown_tasks_also_where_another_schedule_is_wrong(tmp_path
     assert "2 errors" in result.stdout
 
 
+def test_an_instant_that_has_passed_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "singd.toml"
+    at = '[schedules.{}]\ncommand = ["true"]\nat = {}-01-01T00:00:00Z\n'
+    file.write_text(at.format("old", 2001) + at.format("new", 2199))
+    result = singd("check", str(file), "--json", "--state", str(tmp_path / "state"))
+    assert result.returncode == 0
+    [problem] = document(result, "check")["problems"]
+    assert (problem["code"], problem["severity"], problem["line"], problem["schedule"]) == (
+        "SG0804",
+        "warning",
+        3,
+        "old",
+    )
+
+
 def test_the_cure_of_a_cron_expression_is_said_once() -> None:
     result = singd("next", "--cron", "1," * 200 + "1 * * * *")
     assert (result.returncode, result.stderr.count("split it into several schedules")) == (2, 1)

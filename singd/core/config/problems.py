@@ -66,6 +66,7 @@ CODES = {
     "SG0801": "an expression fires more often than it looks",
     "SG0802": "a task is placed against its plugin's word",
     "SG0803": "a password stands in a command",
+    "SG0804": "an instant has passed",
     "SG0901": "scope node is not built yet",
     "SG0902": "needs is not built yet",
     "SG0903": "after is not built yet",
