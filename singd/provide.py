@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from singd.attempts import Run
@@ -48,7 +49,7 @@ class Provider:
         self._node = node
         self._tasks = tasks
         self._conninfo = conninfo
-        self._state_dir = state_dir
+        self._directory = cache(lambda task: state_dir / "tasks" / task)  # one path a task, not one a schedule
         self._templates: dict[str, _Template] = {}
 
     def __call__(self, run: Run, go_at: float) -> Work:
@@ -80,7 +81,7 @@ class Provider:
         )
 
     def _template(self, schedule: Schedule) -> _Template:
-        call, state_dir = schedule.call, self._state_dir / "tasks" / schedule.task
+        call, state_dir = schedule.call, self._directory(schedule.task)
         if isinstance(call, SqlCall):
             return _Template("", "", "", {call.database: self._conninfo(call.database, "task")}, state_dir)
         if not isinstance(call, TaskCall):
