@@ -170,8 +170,9 @@ def environment(directory: Path) -> Path:
     """A virtual environment with the bench's tasks, over the one that runs this; its interpreter."""
     site = directory / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     install_tasks(site)
-    behind = sysconfig.get_path("purelib")
-    (site / "workspace.pth").write_text(f"import site; site.addsitedir({behind!r})\n")
+    packages = sysconfig.get_path("purelib")
+    # This working tree first: what is measured is the code beside the bench, wherever it is checked out.
+    (site / "workspace.pth").write_text(f"{HERE.parent.parent}\nimport site; site.addsitedir({packages!r})\n")
     base = Path(sys._base_executable)  # type: ignore[attr-defined]
     (directory / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
     python = directory / "bin" / "python"
