@@ -46,15 +46,6 @@ class LedgerAway:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptStarted:
-    """The ledger has the attempt as running, and an executor has it."""
-
-    run_id: str
-    schedule: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """The ledger has the attempt's end.
 
@@ -131,7 +122,6 @@ Event = (
     | Armed
     | TermEnded
     | LedgerAway
-    | AttemptStarted
     | AttemptEnded
     | AttemptSettled
     | ResultRefused

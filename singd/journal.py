@@ -16,7 +16,6 @@ from singd.events import (
     Armed,
     AttemptEnded,
     AttemptSettled,
-    AttemptStarted,
     Draining,
     Event,
     KeeperLost,
@@ -49,7 +48,7 @@ class Journal:
 
     def __call__(self, event: Event) -> None:
         """Write the event's line, if it has one."""
-        if isinstance(event, AttemptStarted | Armed) or self._said_already(event):
+        if isinstance(event, Armed) or self._said_already(event):
             return  # routine: `singd status` has them
         level, text = describe(event)
         if self._has_room(level):

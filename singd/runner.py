@@ -23,7 +23,7 @@ from singd.attempts import Ended, Run, ended_of, event_of, finish_of
 from singd.core.units import counted
 from singd.core.values import Finish, Isolation, Log, Report, Schedule, State, Work
 from singd.errors import EdgeError
-from singd.events import AttemptStarted, Emit, Notice, ResultRefused
+from singd.events import Emit, Notice, ResultRefused
 from singd.ports import Clock, Executor, Ledger
 
 BEAT_S = 5.0
@@ -186,8 +186,6 @@ class Runner:
                     finished_at=now,
                 )
             )
-        else:
-            self._emit(AttemptStarted(run.attempt.run_id, run.schedule.name, run.attempt.number))
 
     # -- finish -----------------------------------------------------------------------------------
 

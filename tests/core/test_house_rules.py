@@ -74,7 +74,7 @@ def test_every_event_has_its_words():
         }
         stream = io.StringIO()
         journal.Journal(stream, Still())(kind(**values))
-        if kind not in (events.AttemptStarted, events.Armed):
+        if kind is not events.Armed:
             assert stream.getvalue().endswith("\n")
 
 
