@@ -49,7 +49,9 @@ class Provider:
         self._node = node
         self._tasks = tasks
         self._conninfo = conninfo
-        self._directory = cache(lambda task: state_dir / "tasks" / task)  # one path a task, not one a schedule
+        self._directory = cache(
+            lambda task: state_dir / "tasks" / task
+        )  # one path a task, not one a schedule
         self._templates: dict[str, _Template] = {}
 
     def __call__(self, run: Run, go_at: float) -> Work:

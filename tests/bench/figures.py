@@ -50,15 +50,15 @@ class Burst:
 
 
 def bursts(
-    store: Store, kind: str, count: int, fires: int = FIRES, options: tuple[str, ...] = ()
+    store: Store, kind: str, count: int, fires: int = FIRES, period: int = 0
 ) -> tuple[list[Burst], dict[str, Any]]:
     """Run them; also what was wrong in the ledger or the sink, and what they cost."""
-    period = 10 if count <= 1_000 else 20
+    period = period or (10 if count <= 1_000 else 20)
     trigger = f'every = "{period}s"'
     with (
         store.database() as database,
         subject.home([trigger] * count, kind, store.url(database)) as home,
-        home.daemon(*options) as daemon,
+        home.daemon() as daemon,
     ):
         daemon.wait_armed()
         first = (int(time.time() + 1.5) // period + 1) * period

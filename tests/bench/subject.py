@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import procs
@@ -66,9 +66,9 @@ class Home:
         return [(name, float(began), int(pid)) for name, began, pid in fields]
 
     @contextlib.contextmanager
-    def daemon(self, *options: str) -> Iterator[Daemon]:
+    def daemon(self) -> Iterator[Daemon]:
         """A started daemon, stopped afterwards."""
-        daemon = Daemon(self, options)
+        daemon = Daemon(self)
         try:
             yield daemon
         finally:
@@ -78,7 +78,7 @@ class Home:
 class Daemon:
     """One `singd run`."""
 
-    def __init__(self, home: Home, options: Sequence[str]) -> None:
+    def __init__(self, home: Home) -> None:
         command = [
             home.python,
             PROGRAM,
@@ -88,7 +88,6 @@ class Daemon:
             "--config",
             home.config,
             *CAPS,
-            *options,
         ]
         ours = {key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_"))}
         self.armed_at = 0.0
