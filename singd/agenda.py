@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from singd.core.admission import Admission, Blocker, admit
 from singd.core.plan import Plan, Range
 from singd.core.values import (
+    CLUSTER,
     At,
     Isolation,
     Occurrence,
@@ -56,6 +57,7 @@ class Line:
     schedule: Schedule
     trigger: Trigger
     cursor: datetime
+    owner: str = CLUSTER
     next_at: datetime | None = None
     planned: bool = False
     unfinished: dict[int, Unfinished] = field(default_factory=dict)
@@ -116,7 +118,7 @@ def judge(line: Line, due_at: datetime, *, backlog: bool, behind: bool = False) 
         backlog: Whether it was already past when somebody looked.
         behind: Whether an earlier instant of the same plan goes first.
     """
-    schedule, occurrence = line.schedule, Occurrence(line.schedule.name, due_at)
+    schedule, occurrence = line.schedule, Occurrence(line.schedule.name, due_at, line.owner)
     if not schedule.enabled:
         return Due(line, Recording(occurrence, schedule.task, Verdict.SKIPPED, "enabled = false"))
     admission, reason = admit(schedule.policy.overlap, line.blocker(), backlog=backlog)
@@ -135,7 +137,7 @@ def opened(recording: Recording) -> Recording:
 
 def _range(line: Line, gone: Range) -> Due:
     until = gone.last if gone.count > 1 else None
-    occurrence = Occurrence(line.schedule.name, gone.first)
+    occurrence = Occurrence(line.schedule.name, gone.first, line.owner)
     return Due(
         line,
         Recording(
@@ -145,7 +147,7 @@ def _range(line: Line, gone: Range) -> Due:
 
 
 def take_over(
-    schedules: Iterable[Schedule], adoption: Adoption, now: datetime
+    schedules: Iterable[Schedule], adoption: Adoption, now: datetime, owner: str = CLUSTER
 ) -> tuple[dict[str, Line], dict[str, datetime]]:
     """Lines from what earlier terms left.
 
@@ -160,7 +162,7 @@ def take_over(
     for schedule in schedules:
         name = schedule.name
         line = lines[name] = Line(
-            schedule, _trigger(schedule, adoption.startup_at), adoption.cursors.get(name, now)
+            schedule, _trigger(schedule, adoption.startup_at), adoption.cursors.get(name, now), owner
         )
         if name not in adoption.cursors:
             line.cursor = new[name] = _first_cursor(line)

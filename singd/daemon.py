@@ -2,12 +2,15 @@
 
     daemon scope                     ends when asked to stop (signal) or when a part fails
     ├── control                      the socket that `singd status` and the other verbs talk to
-    ├── runner                       attempts in progress; lives through changes of leader
-    │   └── executors                warm workers and commands; inline tasks
-    └── campaign … repeat            (singd.leadership)
-        └── term scope (epoch 42)    cancelled when the session, the lock or the trust is lost
-            ├── watch                keeps the term trusted
-            └── cluster scheduling   plan -> record -> start (singd.scheduler)
+    ├── executing                    the executors, and two runners: the cluster's attempts, the node's own
+    │                                attempts live through changes of leader
+    ├── shipping                     what the local journal has and the ledger has not
+    └── presence                     the node's name (singd.presence); while nobody else has it:
+        ├── node scheduling          plan -> local journal -> start, whether or not the ledger is there
+        └── campaign … repeat        (singd.leadership)
+            └── term (epoch 42)      cancelled when the session, the lock or the trust is lost
+                ├── watch            keeps the term trusted
+                └── cluster scheduling   plan -> ledger -> start (singd.scheduler)
 
 Stopping: leadership is given back first (nothing new is planned), running attempts may finish for
 `DRAIN_S`, then they are ended (TERM, kill grace, KILL) and their ends recorded; all within the shutdown deadline of 30 s.
@@ -15,21 +18,37 @@ Stopping: leadership is given back first (nothing new is planned), running attem
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import trio
 
 from singd.agenda import Line
+from singd.attempts import Run
 from singd.core.trigger import identity
 from singd.core.units import counted
-from singd.core.values import Isolation, Schedule, Startup
-from singd.events import Draining, Emit, Event, LedgerAway, Notice, TermBegan
-from singd.leadership import Trust, lead
-from singd.ports import Clock, Election, Executor, Ledger, NodeInfo, Term
+from singd.core.values import Isolation, Schedule, Scope, Startup
+from singd.errors import EdgeError
+from singd.events import Draining, Emit, Event, LedgerAway, NameInUse, Notice, TermBegan
+from singd.executing import Executing
+from singd.leadership import Trust, lead, leaves
+from singd.ports import (
+    Clock,
+    Election,
+    Executor,
+    Intake,
+    Ledger,
+    NodeInfo,
+    Outbox,
+    Overrides,
+    Presence,
+    Term,
+)
+from singd.presence import Attendance
 from singd.runner import Provide, Runner
-from singd.scheduler import Scheduler
+from singd.scheduler import NodeScope, Scheduler
+from singd.shipping import ship
 
 DRAIN_S = 20.0
 """What is left of the shutdown deadline of 30 s after TERM, kill grace (5 s), KILL and the recording of ends."""
@@ -37,20 +56,30 @@ DRAIN_S = 20.0
 Serve = Callable[["Daemon", trio.TaskStatus[None]], Awaitable[None]]
 
 
+NODE_TERM = Term(0)
+"""Of a node's own schedules there is one planner, the daemon that holds the state directory: no epoch to compare."""
+JOURNAL_RETRY_S = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a daemon is made of; the composition root (`singd.cli.run`) chooses the edges.
 
     Attributes:
+        presence, election: The sessions that hold the node's name and the leader's lock.
+        ledger: The cluster's.
+        local: The node's own, the local journal.
+        outbox, intake: What ships the one to the other.
         schedules: The generation in force, already bound to the catalogue; those of another role are left out.
         content_hash: Identity of that generation.
-        prepare: Run before each campaign (migrations); raises EdgeError where cluster work has to wait.
+        prepare: Run before each registration (migrations); raises EdgeError where cluster work has to wait.
         control: Serves the control socket until cancelled.
         started_at: When the process began; a new keeper is no new start.
     """
 
     node: NodeInfo
     clock: Clock
+    presence: Presence
     election: Election
     ledger: Ledger
     executors: Mapping[Isolation, Executor]
@@ -61,6 +90,10 @@ class Parts:
     prepare: Callable[[], Awaitable[None]]
     control: Serve
     started_at: datetime
+    local: Ledger | None = None
+    outbox: Outbox | None = None
+    intake: Intake | None = None
+    overrides: Overrides | None = None
 
 
 class Daemon:
@@ -69,12 +102,21 @@ class Daemon:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.trust = Trust(parts.clock)
-        self.runner = Runner(parts.ledger, parts.executors, parts.provide, parts.clock, parts.emit)
+        self.executing = Executing(parts.executors)
+        self.runner = self._runner(parts.ledger)
+        self.node_runner = self._runner(parts.local or parts.ledger)
+        self.attendance = Attendance(
+            parts.presence, parts.node, parts.prepare, self._serve_scopes, self._heard, self._note
+        )
         self.started_at = parts.started_at
         self.generation: int | None = None
         self.trouble = ""
-        self._scheduler: Scheduler | None = None
+        self._schedulers: dict[Scope, Scheduler] = {}
         self._stop = trio.Event()
+
+    def _runner(self, ledger: Ledger) -> Runner:
+        parts = self.parts
+        return Runner(ledger, self.executing, parts.provide, parts.clock, parts.emit)
 
     def stop(self) -> None:
         """Ask it to end; `run` returns when it has."""
@@ -86,77 +128,127 @@ class Daemon:
         return self._stop.is_set()
 
     def lines(self) -> Mapping[str, Line]:
-        """Each schedule's standing in the present term; empty outside of one."""
-        return self._scheduler.lines if self._scheduler else {}
+        """Each schedule's standing, as far as it is planned here: the cluster's in a term, the node's own."""
+        return {
+            name: line for scheduler in self._schedulers.values() for name, line in scheduler.lines.items()
+        }
+
+    def running(self) -> Sequence[Run]:
+        """The attempts in progress on this node."""
+        return (*self.runner.running(), *self.node_runner.running())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop`, then drain and end."""
         async with trio.open_nursery() as daemon:
-            await daemon.start(self.runner.serve)
+            await daemon.start(self.executing.serve)
             await daemon.start(self._serve_control)
-            campaign = await daemon.start(self._campaign)
+            daemon.start_soon(self._ship)
+            working = await daemon.start(self._attend)
             task_status.started()
             await self._stop.wait()
-            campaign.cancel()
+            working.cancel()
             await self._drain()
             daemon.cancel_scope.cancel()
 
     async def _serve_control(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self.parts.control(self, task_status)
 
-    async def _campaign(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    async def _ship(self) -> None:
         parts = self.parts
+        if parts.outbox is None or parts.intake is None:
+            return
+        await ship(parts.outbox, parts.intake, parts.node, self.attendance.registered, parts.emit)
+
+    async def _attend(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         with trio.CancelScope() as scope:
             task_status.started(scope)
-            await lead(
-                parts.election,
-                parts.node,
-                parts.clock,
-                self.trust,
-                parts.prepare,
-                self._serve_term,
-                self._note,
-            )
+            await self.attendance.attend()
+
+    def _heard(self) -> None:
+        """An operator may have asked for something."""
+
+    async def _serve_scopes(self) -> None:
+        """What a node does under its name: its own schedules, and the campaign for the cluster's."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._schedule_node)
+            nursery.start_soon(self._campaign)
+
+    async def _campaign(self) -> None:
+        parts = self.parts
+        await lead(
+            parts.election,
+            parts.node,
+            parts.clock,
+            self.trust,
+            self.attendance.registered,
+            self._serve_term,
+            self._note,
+        )
 
     async def _serve_term(self, term: Term) -> None:
         """Cluster scheduling, for as long as the term lasts."""
         parts = self.parts
-        now, triggers = parts.clock.now(), _triggers(parts.schedules)
-        self.generation = await parts.ledger.generation(term, parts.content_hash, triggers, now)
-        self._scheduler = Scheduler(
-            term,
-            self.generation,
-            parts.schedules.values(),
-            parts.ledger,
-            self.runner,
-            parts.clock,
-            parts.emit,
+        schedules = _of(Scope.CLUSTER, parts.schedules)
+        self.generation = await parts.ledger.generation(
+            term, parts.content_hash, _triggers(schedules), parts.clock.now()
+        )
+        await self._schedule(Scope.CLUSTER, term, self.generation, schedules)
+
+    async def _schedule_node(self) -> None:
+        """The node's own schedules; a disk that is full is waited for."""
+        parts = self.parts
+        schedules = _of(Scope.NODE, parts.schedules)
+        if not schedules or parts.local is None:
+            return
+        while True:
+            try:
+                number = await parts.local.generation(
+                    NODE_TERM, parts.content_hash, _triggers(schedules), parts.clock.now()
+                )
+                await self._schedule(Scope.NODE, NODE_TERM, number, schedules)
+            except* EdgeError as group:
+                parts.emit(Notice("error", f"node schedules wait: {leaves(group)[0]}"))
+            await trio.sleep(JOURNAL_RETRY_S)
+
+    async def _schedule(
+        self, scope: Scope, term: Term, generation: int, schedules: Mapping[str, Schedule]
+    ) -> None:
+        parts = self.parts
+        ledger, runner, node = parts.ledger, self.runner, None
+        if scope is Scope.NODE and parts.local is not None:
+            ledger, runner = parts.local, self.node_runner
+            node = NodeScope(parts.node.name, parts.started_at)
+        scheduler = self._schedulers[scope] = Scheduler(
+            term, generation, schedules.values(), ledger, runner, parts.clock, parts.emit, node
         )
         try:
-            await self._scheduler.run()
+            await scheduler.run()
         finally:
-            self._scheduler = None
+            del self._schedulers[scope]
 
     def _note(self, event: Event) -> None:
         """Keep what keeps the cluster's work waiting, for status; pass everything on."""
-        if isinstance(event, LedgerAway):
+        if isinstance(event, LedgerAway | NameInUse):
             self.trouble = event.reason
         elif isinstance(event, TermBegan):
             self.trouble = ""
         self.parts.emit(event)
 
     async def _drain(self) -> None:
-        running = len(self.runner.running())
+        running = len(self.running())
         if running:
             self.parts.emit(Draining(running, DRAIN_S))
         with trio.move_on_after(DRAIN_S) as patience:
             await self.runner.drained()
+            await self.node_runner.drained()
         if patience.cancelled_caught:
             self.parts.emit(
-                Notice(
-                    "warning", f"ending {counted(len(self.runner.running()), 'attempt')} that did not finish"
-                )
+                Notice("warning", f"ending {counted(len(self.running()), 'attempt')} that did not finish")
             )
+
+
+def _of(scope: Scope, schedules: Mapping[str, Schedule]) -> Mapping[str, Schedule]:
+    return {name: schedule for name, schedule in schedules.items() if schedule.scope is scope}
 
 
 def _triggers(schedules: Mapping[str, Schedule]) -> Mapping[str, str]:

@@ -46,6 +46,14 @@ class LedgerAway:
 
 
 @dataclass(frozen=True, slots=True)
+class NameInUse:
+    """Another live daemon has this node's name: nothing runs here until it is free. `retry_s` until the next try."""
+
+    reason: str
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """The ledger has the attempt's end.
 
@@ -122,6 +130,7 @@ Event = (
     | Armed
     | TermEnded
     | LedgerAway
+    | NameInUse
     | AttemptEnded
     | AttemptSettled
     | ResultRefused

@@ -20,6 +20,7 @@ from singd.events import (
     Event,
     KeeperLost,
     LedgerAway,
+    NameInUse,
     Notice,
     NotRun,
     ResultRefused,
@@ -56,7 +57,7 @@ class Journal:
 
     def _said_already(self, event: Event) -> bool:
         """Whether it is the same trouble again, tried again: told once a minute."""
-        if not isinstance(event, LedgerAway):
+        if not isinstance(event, LedgerAway | NameInUse):
             return False
         reason, told = self._trouble
         if event.reason == reason and self._clock.boot() - told < AGAIN_S:
@@ -124,6 +125,10 @@ _DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
     LedgerAway: lambda event: (
         "warning",
         f"cluster work waits: {event.reason} (next try in {event.retry_s:.1f} s)",
+    ),
+    NameInUse: lambda event: (
+        "error",
+        f"nothing runs here: {event.reason} (next try in {event.retry_s:.1f} s)",
     ),
     AttemptEnded: _ended,
     AttemptSettled: _settled,

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import trio
 
-from singd.errors import EdgeError, NameTaken, SingdError, TermLost
+from singd.errors import EdgeError, SingdError, TermLost
 from singd.events import Emit, LedgerAway, TermBegan, TermEnded
 from singd.ports import Clock, Election, NodeInfo, Term
 
@@ -61,7 +61,7 @@ async def lead(
         node: Who this daemon is.
         clock: Its boot clock counts trust.
         trust: Written here, read by status.
-        prepare: Run before each campaign, e.g. migrations; raises EdgeError to have the cluster's work wait.
+        prepare: Waited for before each campaign: the node is registered.
         serve: The work of a leader; cancelled when the term is over.
         emit: Where events go.
     """
@@ -74,10 +74,10 @@ async def lead(
             term = await election.campaign()
             began = clock.boot()
             await _serve_term(election, term, clock, trust, serve, emit)
-        except (EdgeError, NameTaken, TermLost) as error:
+        except (EdgeError, TermLost) as error:
             if began is not None and clock.boot() - began >= STEADY_S:
                 retry_s = RETRY_FIRST_S
-            emit(LedgerAway(_with_cure(error), retry_s))
+            emit(LedgerAway(with_cure(error), retry_s))
         finally:
             with trio.CancelScope(shield=True):
                 await election.close()
@@ -135,7 +135,7 @@ async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> N
     raise TermLost("the database did not answer a heartbeat in time")
 
 
-def _with_cure(error: SingdError) -> str:
+def with_cure(error: SingdError) -> str:
     return f"{error} ({error.cure})" if error.cure else str(error)
 
 

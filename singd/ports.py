@@ -12,11 +12,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
-from singd.core.values import Attempt, Finish, Log, Occurrence, Recorded, Recording, Report, Work
+from singd.core.values import (
+    Attempt,
+    Finish,
+    Log,
+    Occurrence,
+    Override,
+    Pause,
+    Recorded,
+    Recording,
+    Report,
+    Shipment,
+    Wish,
+    Work,
+)
 
 
 class Clock(Protocol):
@@ -39,6 +52,8 @@ class NodeInfo:
     process: uuid.UUID
     role: str = ""
     version: str = ""
+    content_hash: str = ""
+    """Of the configuration it would lead with: who has the cluster's newest generation is preferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +75,55 @@ class Registration:
     startup_at: datetime | None
 
 
-class Election(Protocol):
-    """The lock session of one daemon: direct, never pooled, with a server-enforced lease.
+class Presence(Protocol):
+    """The session that holds a node's name: direct, never pooled, with the same lease as the leader's lock.
 
-    Life: `open` (connects, takes the node's name lock, registers) -> `campaign` (waits for the leader lock,
-    raises the epoch by a write) -> `beat` each second -> `close` (the socket is closed: that is the release).
-    After any error the session is closed and a new `open` starts over.
+    Life: `open` (connects, takes the name lock, registers) -> `keep`, again and again -> `close`. A node is live
+    while its name lock is held. After any error the session is closed and a new `open` starts over.
     """
 
     async def open(self, node: NodeInfo) -> Registration:
-        """Raises NameTaken if a live node has this name, EdgeError if there is no database."""
+        """Raises NameTaken if a live node has this name, EdgeError if there is no database, or an unfit one."""
+        ...
+
+    async def keep(self, seconds: float) -> bool:
+        """Renew the lease, then listen for at most `seconds`.
+
+        Returns:
+            True as soon as there is word that an operator asked for something (`Overrides`).
+
+        Raises:
+            EdgeError: The session is gone, and the name with it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give the name back by closing the socket, at once. Never raises, never waits."""
+        ...
+
+
+class Election(Protocol):
+    """The lock session of one daemon: direct, never pooled, with a server-enforced lease.
+
+    Life: `open` (connects, refuses what cannot elect) -> `campaign` (waits for the leader lock, raises the epoch
+    by a write) -> `beat` each second -> `close` (the socket is closed: that is the release).
+    After any error the session is closed and a new `open` starts over.
+    """
+
+    @property
+    def skew_s(self) -> float:
+        """Seconds by which this node's clock was ahead of the database's when last compared; 0.0 before."""
+        ...
+
+    async def open(self, node: NodeInfo) -> None:
+        """Raises EdgeError if there is no database, or one that cannot elect, or the clocks differ too much."""
         ...
 
     async def campaign(self) -> Term:
-        """Wait until this node leads; returns the new term."""
+        """Wait until this node leads; returns the new term.
+
+        A node whose configuration is not the cluster's newest leaves the lock for `YIELD_S` to a live one that has it.
+        """
         ...
 
     async def beat(self, term: Term) -> None:
@@ -185,6 +235,67 @@ class Ledger(Protocol):
 
     async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
         """Fenced end of attempts whose owner is gone: claimed -> cancelled (never started), running -> lost."""
+        ...
+
+
+class Overrides(Protocol):
+    """What operators ask of the cluster, as rows that any node may write and the right one takes.
+
+    Each call raises EdgeError where the ledger cannot be reached; each may be repeated.
+    """
+
+    async def ask(self, wish: Wish) -> Override:
+        """Write the wish, tell every node, and leave a trace in the audit. The same `request` again is the same row."""
+        ...
+
+    async def open(self) -> Sequence[Override]:
+        """What nobody has taken yet, oldest first."""
+        ...
+
+    async def take(self, number: int, answer: Mapping[str, Any]) -> None:
+        """It is done, or cannot be: the answer is for the one who asked. The first answer stays."""
+        ...
+
+    async def answer(self, number: int) -> Mapping[str, Any] | None:
+        """What became of it; None while nobody has taken it."""
+        ...
+
+    async def pauses(self) -> Mapping[str, Pause]:
+        """Schedule -> the pause in force; one whose end has passed is not."""
+        ...
+
+
+class Outbox(Protocol):
+    """The side of the local journal that shipping reads."""
+
+    @property
+    def origin(self) -> uuid.UUID:
+        """The identity of the state directory, made once: two machines with one node name are told apart by it."""
+        ...
+
+    async def changed(self) -> None:
+        """Until there may be more to ship than when `unshipped` was last asked."""
+        ...
+
+    async def unshipped(self, limit: int) -> Sequence[Shipment]:
+        """The oldest rows that are over and that the ledger does not have, at most so many."""
+        ...
+
+    async def shipped(self, numbers: Sequence[int]) -> None:
+        """The ledger has them, durably."""
+        ...
+
+
+class Intake(Protocol):
+    """The side of the ledger that takes in what nodes recorded for themselves."""
+
+    async def take_in(self, node: NodeInfo, origin: uuid.UUID, shipments: Sequence[Shipment]) -> set[int]:
+        """Write the rows; what is there already from the same `origin` stays as it is, so repeating is safe.
+
+        Returns:
+            Numbers of those whose identity another origin had reported: they are kept as an audit event, not as
+            a row.
+        """
         ...
 
 

@@ -14,17 +14,18 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import trio
 
 from singd.attempts import Ended, Run, ended_of, event_of, finish_of
 from singd.core.units import counted
-from singd.core.values import Finish, Isolation, Log, Report, Schedule, State, Work
+from singd.core.values import Finish, Log, Report, Schedule, State, Work
 from singd.errors import EdgeError
 from singd.events import Emit, Notice, ResultRefused
-from singd.ports import Clock, Executor, Ledger
+from singd.executing import Executing
+from singd.ports import Clock, Ledger
 
 BEAT_S = 5.0
 RUN_TTL_S = 15.0
@@ -50,25 +51,25 @@ class Runner:
     def __init__(
         self,
         ledger: Ledger,
-        executors: Mapping[Isolation, Executor],
+        executing: Executing,
         provide: Provide,
         clock: Clock,
         emit: Emit,
     ) -> None:
         self._ledger = ledger
-        self._executors = executors
+        self._executing = executing
         self._provide = provide
         self._clock = clock
         self._emit = emit
         self._runs: dict[str, Run] = {}
         self._to_start: list[Run] = []
         self._to_finish: list[Report] = []
-        self._pending = dict.fromkeys(executors, 0)
         self._start_bell = trio.Event()
         self._finish_bell = trio.Event()
         self._idle = trio.Event()
         self.on_end: Callable[[Sequence[Ended]], None] = lambda ended: None
         self.on_room: Callable[[], None] = lambda: None
+        executing.join(self)
 
     def running(self) -> Sequence[Run]:
         """The attempts in progress, oldest first."""
@@ -80,15 +81,14 @@ class Runner:
 
     def room(self, schedule: Schedule) -> int:
         """How many more attempts of this schedule's task could be started now."""
-        isolation = schedule.policy.isolation
-        return self._executors[isolation].room(schedule.task) - self._pending[isolation]
+        return self._executing.room(schedule)
 
     def launch(self, runs: Iterable[Run]) -> None:
         """Take claimed attempts; never blocks."""
         for run in runs:
             self._runs[run.attempt.token] = run
             self._to_start.append(run)
-            self._pending[run.schedule.policy.isolation] += 1
+            self._executing.reserve(run.schedule.policy.isolation, 1)
         self._start_bell.set()
 
     def cancel(self, occurrence_id: int, reason: str) -> None:
@@ -101,7 +101,7 @@ class Runner:
         """What a running attempt of the occurrence has written so far."""
         for token, run in self._runs.items():
             if run.attempt.occurrence_id == occurrence_id:
-                return self._executors[run.schedule.policy.isolation].log(token)
+                return self._executing.log(run.schedule.policy.isolation, token)
         return None
 
     async def drained(self) -> None:
@@ -110,22 +110,13 @@ class Runner:
             self._idle = trio.Event()
             await self._idle.wait()
 
-    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Its life. On cancellation the executors end what runs, and the ends are recorded if the ledger is there."""
-        loops = (self._start_loop, self._finish_loop, self._beat_loop)
-        async with trio.open_nursery() as nursery:
-            recording = [await nursery.start(_to_the_last, loop) for loop in loops]
-            try:
-                async with trio.open_nursery() as executing:
-                    for executor in self._executors.values():
-                        await executing.start(executor.serve, self._report, self._room_changed)
-                    task_status.started()
-                    await trio.sleep_forever()
-            finally:
-                with trio.move_on_after(RETRY_MOST_S, shield=True):
-                    await self.drained()
-                for scope in recording:
-                    scope.cancel()
+    async def record(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        """Its loops: only the scope that is given here ends them, so that ends are recorded to the last."""
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                for loop in (self._start_loop, self._finish_loop, self._beat_loop):
+                    nursery.start_soon(loop)
+                task_status.started(scope)
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -141,18 +132,16 @@ class Runner:
         """Make the attempts durably running, then give them to their executors."""
         sent = self._clock.boot()
         live = await self._ask_start(batch)
-        works: dict[Isolation, list[Work]] = {isolation: [] for isolation in self._executors}
+        works: list[Work] = []
         for run in batch:
-            token, isolation = run.attempt.token, run.schedule.policy.isolation
-            self._pending[isolation] -= 1
+            token = run.attempt.token
+            self._executing.reserve(run.schedule.policy.isolation, -1)
             if token not in live:
                 self._drop(token)
                 continue
             run.renewed = sent
-            self._hand_to(works[isolation], run, sent)
-        for isolation, ready in works.items():
-            if ready:
-                self._executors[isolation].hand_over(ready)
+            self._hand_to(works, run, sent)
+        self._executing.hand_over(works)
 
     async def _ask_start(self, batch: Sequence[Run]) -> set[str]:
         """ledger.start, asked again while the claims are young; none live if the ledger stays away."""
@@ -169,7 +158,7 @@ class Runner:
 
     def _hand_to(self, works: list[Work], run: Run, sent: float) -> None:
         if run.unwanted:
-            self._report(Report(run.attempt.token, State.CANCELLED, run.unwanted, begun=False, give_up=True))
+            self.report(Report(run.attempt.token, State.CANCELLED, run.unwanted, begun=False, give_up=True))
             return
         try:
             works.append(self._provide(run, sent))
@@ -177,7 +166,7 @@ class Runner:
             Exception
         ) as error:  # a schedule that cannot be resolved is one failed attempt, whatever the cause
             now = self._clock.now().timestamp()
-            self._report(
+            self.report(
                 Report(
                     run.attempt.token,
                     State.FAILED,
@@ -189,11 +178,13 @@ class Runner:
 
     # -- finish -----------------------------------------------------------------------------------
 
-    def _report(self, report: Report) -> None:
+    def report(self, report: Report) -> None:
+        """An executor's word on the end of an attempt."""
         self._to_finish.append(report)
         self._finish_bell.set()
 
-    def _room_changed(self) -> None:
+    def room_changed(self) -> None:
+        """An executor could take more."""
         self.on_room()
 
     async def _finish_loop(self) -> None:
@@ -277,13 +268,4 @@ class Runner:
         if not run.renewed:
             run.unwanted = reason
             return
-        self._executors[run.schedule.policy.isolation].cancel(run.attempt.token, reason)
-
-
-async def _to_the_last(
-    loop: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[trio.CancelScope]
-) -> None:
-    """Run a loop that only its own scope ends: while the daemon is being cancelled, ends are still recorded."""
-    with trio.CancelScope(shield=True) as scope:
-        task_status.started(scope)
-        await loop()
+        self._executing.cancel(run.schedule.policy.isolation, run.attempt.token, reason)

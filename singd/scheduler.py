@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import trio
@@ -39,6 +40,7 @@ from singd.attempts import Ended, Run
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
 from singd.core.values import (
+    CLUSTER,
     Attempt,
     Recorded,
     Recording,
@@ -56,8 +58,16 @@ BATCH = 2_000
 """Schedules dealt with in one transaction: while these start, the next are planned."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeScope:
+    """What is different for a node's own schedules: whose occurrences they are, and what a startup is."""
+
+    owner: str
+    started_at: datetime
+
+
 class Scheduler:
-    """Cluster scheduling of one term; make one a term, `run` is its life.
+    """Cluster scheduling of one term, or, given a `NodeScope`, a node's own; make one a term, `run` is its life.
 
     Attributes:
         lines: Schedule name -> its standing, for status.
@@ -72,7 +82,9 @@ class Scheduler:
         runner: Runner,
         clock: Clock,
         emit: Emit,
+        node: NodeScope | None = None,
     ) -> None:
+        self._node = node
         self._term = term
         self._generation = generation
         self._schedules = {schedule.name: schedule for schedule in schedules}
@@ -97,6 +109,8 @@ class Scheduler:
         """
         self._runner.on_end, self._runner.on_room = self._on_end, self._ring
         adoption = await self._ledger.adopt(self._term)
+        if self._node is not None:
+            adoption = replace(adoption, startup_at=self._node.started_at)
         await self._take_over(adoption, self._clock.now())
         strangers = Strangers(
             self._term,
@@ -141,7 +155,9 @@ class Scheduler:
     # -- taking over ------------------------------------------------------------------------------
 
     async def _take_over(self, adoption: Adoption, now: datetime) -> None:
-        self.lines, new = take_over(self._schedules.values(), adoption, now)
+        self.lines, new = take_over(
+            self._schedules.values(), adoption, now, self._node.owner if self._node else CLUSTER
+        )
         if new:
             await self._ledger.record(self._term, self._generation, [], new)
         for line in self.lines.values():

@@ -98,5 +98,5 @@ class View:
                 run.attempt.occurrence.due_at,
                 run.attempt.epoch,
             )
-            for run in self._daemon.runner.running()
+            for run in self._daemon.running()
         )

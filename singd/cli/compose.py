@@ -30,6 +30,7 @@ from singd.edges.inline import InlineExecutor
 from singd.edges.postgres.election import PostgresElection
 from singd.edges.postgres.ledger import PostgresLedger
 from singd.edges.postgres.pool import Pool
+from singd.edges.postgres.presence import PostgresPresence
 from singd.edges.postgres.reader import LedgerReader
 from singd.edges.worker.executor import WorkerExecutor
 from singd.edges.worker.keeper import KeeperClient
@@ -124,7 +125,7 @@ def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool)
     config, bound, clock = setup.accepted.config, setup.accepted.bound, SystemClock()
     role = os.environ.get("SINGD_NODE_ROLE") or config.node.role
     name = os.environ.get("SINGD_NODE_NAME") or config.node.name or socket.gethostname()
-    node = NodeInfo(name, setup.process, role, __version__)
+    node = NodeInfo(name, setup.process, role, __version__, config.content_hash)
     here = {key: item.schedule for key, item in bound.items() if item.schedule.role in ("", role)}
     tasks = {item.task.name: item.task for item in bound.values() if item.task}
     migrations = Migrations(databases, config.database.schema, bound, setup.welcome)
@@ -132,6 +133,7 @@ def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool)
     return Parts(
         node=node,
         clock=clock,
+        presence=PostgresPresence(databases.ledger("runtime"), config.database.schema),
         election=PostgresElection(databases.ledger("runtime"), config.database.schema),
         ledger=PostgresLedger(pool),
         executors={

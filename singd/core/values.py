@@ -207,6 +207,11 @@ class Occurrence:
     request: str = ""
 
 
+def run_id(owner: str, number: int) -> str:
+    """The id an operator uses: the occurrence's number in the ledger, or `node:number` in that node's local journal."""
+    return str(number) if owner == CLUSTER else f"{owner}:{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """A row that the planner asks the ledger to write, in one transaction with the cursor.
@@ -227,7 +232,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of an occurrence. `token` is its right to write; `run_id` is `<occurrence id>`."""
+    """One try of an occurrence. `token` is its right to write."""
 
     occurrence_id: int
     occurrence: Occurrence
@@ -237,8 +242,8 @@ class Attempt:
 
     @property
     def run_id(self) -> str:
-        """The id an operator uses: the occurrence's number in the ledger."""
-        return str(self.occurrence_id)
+        """The id an operator uses, see `run_id`."""
+        return run_id(self.occurrence.owner, self.occurrence_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,3 +348,87 @@ class Finish:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     log: Log = NO_LOG
+
+
+class Verb(StrEnum):
+    """What an operator may ask of the cluster."""
+
+    TRIGGER = "trigger"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESIGN = "resign"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator asks for.
+
+    Attributes:
+        target: A schedule (trigger, pause, resume), a run id (cancel) or a node, "" = the leader (resign).
+        request: The request's id: asked twice is asked once.
+        actor: Who asked, for the audit: `uid 1000 on sing-1`.
+        owner: Whose occurrences are meant: the cluster's, or those of one node.
+        until: End of a pause; None = until it is resumed.
+    """
+
+    verb: Verb
+    target: str
+    request: str
+    actor: str
+    owner: str = CLUSTER
+    until: datetime | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A wish that the ledger has. `asked_at`, by the ledger's clock, is the instant of its acceptance."""
+
+    number: int
+    wish: Wish
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A schedule's instants from `since` on, and before `until`, are skipped."""
+
+    since: datetime
+    actor: str
+    until: datetime | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedAttempt:
+    """An attempt of a node's own occurrence, over, as its local journal has it."""
+
+    number: int
+    token: str
+    process: str
+    state: State
+    claimed_at: datetime
+    finished_at: datetime
+    started_at: datetime | None = None
+    error: str = ""
+    result: Mapping[str, Any] | None = None
+    log: Log = NO_LOG
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """One row of a node's local journal on its way to the ledger: it has its verdict and nothing more will come.
+
+    Attributes:
+        number: Its number in the local journal (`run_id`).
+        content_hash: Of the configuration it was planned under.
+    """
+
+    number: int
+    recording: Recording
+    verdict: Verdict
+    reason: str
+    content_hash: str
+    recorded_at: datetime
+    attempts: tuple[ShippedAttempt, ...] = ()

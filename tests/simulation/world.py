@@ -16,7 +16,7 @@ import trio
 from singd.attempts import Run
 from singd.core.values import Isolation, Log, Policy, Report, Schedule, State, TaskCall, Trigger, Work
 from singd.daemon import Daemon, Parts
-from singd.edges.memory import Link, MemoryDatabase, MemoryElection, MemoryLedger
+from singd.edges.memory import Link, MemoryDatabase, MemoryElection, MemoryLedger, MemoryPresence
 from singd.events import Event
 from singd.ports import NodeInfo, ReportSink
 from singd.provide import idempotency_key
@@ -155,6 +155,7 @@ class World:
             Parts(
                 node=node,
                 clock=self.clock,
+                presence=MemoryPresence(self.database, link=self.link),
                 election=MemoryElection(self.database, link=self.link),
                 ledger=MemoryLedger(self.database, self.link),
                 executors={Isolation.PROCESS: executor},

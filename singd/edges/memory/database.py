@@ -77,6 +77,10 @@ class Session:
     lease_s: float
     heard: float
     waiting: bool = False
+    name: str = ""
+    """The node's name, where this session holds its lock."""
+    word: trio.Event = field(default_factory=trio.Event)
+    """Set when an operator asks for something."""
 
 
 @dataclass(slots=True)
@@ -110,7 +114,7 @@ class MemoryDatabase:
         self.by_token: dict[str, tuple[Row, Try]] = {}
         self.unfinished: dict[int, Row] = {}
         self.next_number = 1
-        self.sessions: dict[str, Session] = {}
+        self.sessions: list[Session] = []
         self.startups: dict[uuid.UUID, datetime | None] = {}
         self._changed = trio.Event()
         self._cuts: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -120,7 +124,7 @@ class MemoryDatabase:
     def stop(self) -> None:
         """The server goes down: every session ends, every call fails until `start`."""
         self.up = False
-        for session in list(self.sessions.values()):
+        for session in list(self.sessions):
             self.end(session)
 
     def start(self) -> None:
@@ -128,8 +132,8 @@ class MemoryDatabase:
         self.up = True
 
     def terminate(self, node: str) -> None:
-        """End the lock session of a node, as an administrator may."""
-        if session := self.sessions.get(node):
+        """End the sessions of a node, as an administrator may, or the kernel when its process dies."""
+        for session in [one for one in self.sessions if one.node.name == node]:
             self.end(session)
 
     def cut(self, operation: str, at: Literal["request", "reply"], times: int = 1) -> None:
@@ -153,35 +157,55 @@ class MemoryDatabase:
 
     # -- locks ------------------------------------------------------------------------------------
 
-    def connect(self, node: NodeInfo, lease_s: float) -> Session | None:
-        """A session that holds the node's name; None if a live one has it."""
+    def connect(self, node: NodeInfo, lease_s: float) -> Session:
+        """A session without any lock yet."""
         self.expire()
-        if node.name in self.sessions:
-            return None
-        session = self.sessions[node.name] = Session(node, lease_s, trio.current_time())
+        session = Session(node, lease_s, trio.current_time())
+        self.sessions.append(session)
         return session
+
+    def take_name(self, session: Session) -> bool:
+        """Whether the node's name was free; the session holds it then."""
+        self.expire()
+        if any(one.name == session.node.name for one in self.sessions):
+            return False
+        session.name = session.node.name
+        return True
+
+    def register(self, node: NodeInfo) -> datetime | None:
+        """The instant of the cluster's startup, if this registration is one; the same process is told the same again."""
+        if node.process not in self.startups:
+            alone = sum(bool(one.name) for one in self.sessions) == 1
+            self.startups[node.process] = self.clock.now() if alone else None
+            self.startup_at = self.startups[node.process] or self.startup_at
+        return self.startups[node.process]
 
     def alive(self, session: Session) -> bool:
         """Whether the server still knows the session; hearing it renews its lease."""
         self.expire()
-        if self.sessions.get(session.node.name) is not session:
+        if session not in self.sessions:
             return False
         session.heard = trio.current_time()
         return True
 
     def end(self, session: Session) -> None:
         """Let its locks go."""
-        if self.sessions.get(session.node.name) is session:
-            del self.sessions[session.node.name]
+        if session in self.sessions:
+            self.sessions.remove(session)
         if self.leader is session:
             self.leader = None
         self._changed.set()
         self._changed = trio.Event()
 
+    def notify(self) -> None:
+        """Tell every node that listens."""
+        for session in self.sessions:
+            session.word.set()
+
     def expire(self) -> None:
         """End sessions that said nothing for their lease."""
         now = trio.current_time()
-        for session in list(self.sessions.values()):
+        for session in list(self.sessions):
             if not session.waiting and now - session.heard > session.lease_s:
                 self.end(session)
 

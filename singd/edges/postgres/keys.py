@@ -32,6 +32,11 @@ def migration_key(schema: str) -> int:
     return _key(MIGRATE, schema)
 
 
+def channel(schema: str) -> str:
+    """The notification channel on which nodes hear of operators' requests."""
+    return f"singd_{leader_key(schema) & 0xFFFFFFFF:08x}"
+
+
 def halves(key: int) -> tuple[int, int]:
     """(classid, objid) as `pg_locks` shows them."""
     return key >> 32, key & 0xFFFFFFFF

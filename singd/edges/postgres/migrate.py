@@ -46,6 +46,7 @@ _RIGHTS = {
     "SELECT, UPDATE": ["leader", "leader_beat"],
     "SELECT, INSERT": ["audit_event"],
     "SELECT, INSERT, UPDATE": ["node", "generation", "cursor", "retention"],
+    "SELECT, INSERT, DELETE": ["term"],
     "SELECT, INSERT, UPDATE, DELETE": ["occurrence", "attempt", "attempt_log", "override"],
 }
 """What the runtime role may do; DELETE only where retention needs it (S9)."""

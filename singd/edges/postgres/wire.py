@@ -112,6 +112,18 @@ class TrioConnection(AsyncConnection[Any]):
         if not self._pipeline and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
             self.drop()  # a COPY that was left in the middle cannot be resumed
 
+    async def hear(self) -> None:
+        """Wait until the server says something unasked; its notifications go to the handlers.
+
+        Raises:
+            psycopg.OperationalError: It closed the connection.
+        """
+        await trio.lowlevel.wait_readable(self.pgconn.socket)
+        self.pgconn.consume_input()
+        while notification := self.pgconn.notifies():
+            if self.pgconn.notify_handler:
+                self.pgconn.notify_handler(notification)
+
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
         """Ask the server to cancel the running query.
 

@@ -7,13 +7,13 @@ WITH others AS MATERIALIZED (
        AND l.classid::bigint = n.lock_key >> 32 AND l.objid::bigint = n.lock_key & 4294967295
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ), registered AS (
-    INSERT INTO node AS n (name, lock_key, process, role, version, backend_pid, registered_at, startup_at)
-    SELECT %(name)s, %(key)s, %(process)s, %(role)s, %(version)s, pg_backend_pid(), now,
+    INSERT INTO node AS n (name, lock_key, process, role, version, content_hash, backend_pid, registered_at, startup_at)
+    SELECT %(name)s, %(key)s, %(process)s, %(role)s, %(version)s, %(content_hash)s, pg_backend_pid(), now,
            CASE WHEN live = 0 THEN now END
     FROM others CROSS JOIN clock_timestamp() AS now
     ON CONFLICT (name) DO UPDATE
         SET lock_key = excluded.lock_key, process = excluded.process, role = excluded.role,
-            version = excluded.version, backend_pid = excluded.backend_pid, registered_at = excluded.registered_at,
+            version = excluded.version, content_hash = excluded.content_hash, backend_pid = excluded.backend_pid, registered_at = excluded.registered_at,
             startup_at = CASE WHEN n.process = excluded.process THEN n.startup_at ELSE excluded.startup_at END
     RETURNING startup_at
 ), started AS (

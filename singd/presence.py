@@ -1,0 +1,120 @@
+"""Presence: the node's name among live nodes, and with it the right to run anything at all.
+
+    away ──── the ledger was not reached (yet, or any more): node work runs, cluster work waits
+    here ──── the name is ours: node work, and the campaign
+    taken ─── a live daemon has the name: neither scope runs until it is free
+
+A name that was taken stays so until the ledger itself says otherwise: that it cannot be asked is no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from singd.errors import EdgeError, NameTaken
+from singd.events import Emit, LedgerAway, NameInUse
+from singd.leadership import RETRY_FIRST_S, RETRY_MOST_S, Prepare, with_cure
+from singd.ports import NodeInfo, Presence
+
+KEEP_S = 1.0
+"""Between two renewals of the lease on the name."""
+
+Serve = Callable[[], Awaitable[None]]
+
+
+class Attendance:
+    """Keeps the name and serves while nobody else has it; `attend` is its life.
+
+    Args:
+        presence: The name's session.
+        node: Who this daemon is.
+        prepare: Run before each registration (migrations); raises EdgeError where cluster work has to wait.
+        serve: Everything that needs the name: node work and the campaign.
+        heard: Called whenever an operator may have asked for something.
+        emit: Where events go.
+    """
+
+    def __init__(
+        self,
+        presence: Presence,
+        node: NodeInfo,
+        prepare: Prepare,
+        serve: Serve,
+        heard: Callable[[], None],
+        emit: Emit,
+    ) -> None:
+        self._presence = presence
+        self._node = node
+        self._prepare = prepare
+        self._serve = serve
+        self._heard = heard
+        self._emit = emit
+        self._registered = trio.Event()
+        self._serving: trio.CancelScope | None = None
+        self._over = trio.Event()
+        self.taken = False
+
+    async def registered(self) -> None:
+        """Until the ledger has this node under its name."""
+        await self._registered.wait()
+
+    async def attend(self) -> None:
+        """For ever; ends only by cancellation."""
+        async with trio.open_nursery() as nursery:
+            retry_s = RETRY_FIRST_S
+            while True:
+                try:
+                    await self._once(nursery)
+                except NameTaken as error:
+                    await self._leave()
+                    self._emit(NameInUse(with_cure(error), retry_s))
+                except EdgeError as error:
+                    retry_s = RETRY_FIRST_S if self._unregister() else retry_s
+                    self._enter(nursery)
+                    self._emit(LedgerAway(with_cure(error), retry_s))
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await self._presence.close()
+                await trio.sleep(retry_s)
+                retry_s = min(retry_s * 2, RETRY_MOST_S)
+
+    async def _once(self, nursery: trio.Nursery) -> None:
+        """Register, and keep the name until that fails."""
+        await self._prepare()
+        await self._presence.open(self._node)
+        self.taken = False
+        self._registered.set()
+        self._enter(nursery)
+        self._heard()  # whatever was asked while this node did not listen
+        while True:
+            if await self._presence.keep(KEEP_S):
+                self._heard()
+
+    def _unregister(self) -> bool:
+        """Whether the node was registered until now; whoever waits for its registration goes on waiting."""
+        was = self._registered.is_set()
+        if was:
+            self._registered = trio.Event()
+        return was
+
+    def _enter(self, nursery: trio.Nursery) -> None:
+        if self._serving is None and not self.taken:
+            self._serving, self._over = trio.CancelScope(), trio.Event()
+            nursery.start_soon(self._served, self._serving)
+
+    async def _leave(self) -> None:
+        self.taken = True
+        self._unregister()
+        if self._serving is not None:
+            self._serving.cancel()
+            await self._over.wait()
+
+    async def _served(self, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await self._serve()
+        finally:
+            self._serving = None
+            self._over.set()
