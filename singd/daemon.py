@@ -30,7 +30,17 @@ from singd.core.trigger import identity
 from singd.core.units import counted
 from singd.core.values import Isolation, Schedule, Scope, Startup
 from singd.errors import EdgeError
-from singd.events import Draining, Emit, Event, LedgerAway, NameInUse, Notice, TermBegan
+from singd.events import (
+    Campaigning,
+    Draining,
+    Emit,
+    Event,
+    LedgerAway,
+    NameInUse,
+    Notice,
+    Registered,
+    TermBegan,
+)
 from singd.executing import Executing
 from singd.leadership import Trust, lead, leaves
 from singd.ports import (
@@ -110,7 +120,9 @@ class Daemon:
         )
         self.started_at = parts.started_at
         self.generation: int | None = None
-        self.trouble = ""
+        self.trouble: LedgerAway | NameInUse | None = None
+        self.node_trouble = ""
+        self.campaigned = False
         self._schedulers: dict[Scope, Scheduler] = {}
         self._stop = trio.Event()
 
@@ -205,9 +217,11 @@ class Daemon:
                 number = await parts.local.generation(
                     NODE_TERM, parts.content_hash, _triggers(schedules), parts.clock.now()
                 )
+                self.node_trouble = ""
                 await self._schedule(Scope.NODE, NODE_TERM, number, schedules)
             except* EdgeError as group:
-                parts.emit(Notice("error", f"node schedules wait: {leaves(group)[0]}"))
+                self.node_trouble = str(leaves(group)[0])
+                parts.emit(Notice("error", f"node schedules wait: {self.node_trouble}"))
             await trio.sleep(JOURNAL_RETRY_S)
 
     async def _schedule(
@@ -229,9 +243,10 @@ class Daemon:
     def _note(self, event: Event) -> None:
         """Keep what keeps the cluster's work waiting, for status; pass everything on."""
         if isinstance(event, LedgerAway | NameInUse):
-            self.trouble = event.reason
-        elif isinstance(event, TermBegan):
-            self.trouble = ""
+            self.trouble = event
+        elif isinstance(event, Registered | Campaigning | TermBegan):
+            self.trouble = None
+        self.campaigned |= isinstance(event, Campaigning)
         self.parts.emit(event)
 
     async def _drain(self) -> None:

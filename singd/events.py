@@ -38,11 +38,28 @@ class TermEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """The ledger has this node under its name, and operators' requests are heard."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Campaigning:
+    """This node waits for the leader's lock: from now on it stands by."""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerAway:
-    """The ledger cannot be reached: cluster work waits. `retry_s` until the next try."""
+    """The ledger cannot be reached, or (`cure` says what to do) is not one to lead with: cluster work waits.
+
+    Attributes:
+        retry_s: Until the next try.
+    """
 
     reason: str
     retry_s: float
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,7 @@ class NameInUse:
 
     reason: str
     retry_s: float
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +147,8 @@ Event = (
     TermBegan
     | Armed
     | TermEnded
+    | Registered
+    | Campaigning
     | LedgerAway
     | NameInUse
     | AttemptEnded

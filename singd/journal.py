@@ -16,6 +16,7 @@ from singd.events import (
     Armed,
     AttemptEnded,
     AttemptSettled,
+    Campaigning,
     Draining,
     Event,
     KeeperLost,
@@ -23,6 +24,7 @@ from singd.events import (
     NameInUse,
     Notice,
     NotRun,
+    Registered,
     ResultRefused,
     TermBegan,
     TermEnded,
@@ -49,7 +51,7 @@ class Journal:
 
     def __call__(self, event: Event) -> None:
         """Write the event's line, if it has one."""
-        if isinstance(event, Armed) or self._said_already(event):
+        if isinstance(event, Armed | Campaigning) or self._said_already(event):
             return  # routine: `singd status` has them
         level, text = describe(event)
         if self._has_room(level):
@@ -116,19 +118,25 @@ def _not_run(event: NotRun) -> tuple[str, str]:
     return "info", f"{name}: {due}{many} {event.verdict}: {event.reason}"
 
 
+def _cured(event: LedgerAway | NameInUse) -> str:
+    return f"{event.reason} ({event.cure})" if event.cure else event.reason
+
+
 _DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
     TermBegan: lambda event: ("info", f"this node leads (epoch {event.epoch})"),
     TermEnded: lambda event: (
         "info" if event.reason == "stopped" else "warning",
         f"no longer leading (epoch {event.epoch}): {event.reason}",
     ),
+    Registered: lambda event: ("info", f"registered as node {event.node}"),
+    Campaigning: lambda event: ("info", "standing by"),
     LedgerAway: lambda event: (
         "warning",
-        f"cluster work waits: {event.reason} (next try in {event.retry_s:.1f} s)",
+        f"cluster work waits: {_cured(event)} (next try in {event.retry_s:.1f} s)",
     ),
     NameInUse: lambda event: (
         "error",
-        f"nothing runs here: {event.reason} (next try in {event.retry_s:.1f} s)",
+        f"nothing runs here: {_cured(event)} (next try in {event.retry_s:.1f} s)",
     ),
     AttemptEnded: _ended,
     AttemptSettled: _settled,

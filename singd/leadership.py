@@ -16,8 +16,8 @@ from contextlib import suppress
 
 import trio
 
-from singd.errors import EdgeError, SingdError, TermLost
-from singd.events import Emit, LedgerAway, TermBegan, TermEnded
+from singd.errors import EdgeError, TermLost
+from singd.events import Campaigning, Emit, LedgerAway, TermBegan, TermEnded
 from singd.ports import Clock, Election, NodeInfo, Term
 
 HEARTBEAT_S = 1.0
@@ -71,13 +71,14 @@ async def lead(
         try:
             await prepare()
             await election.open(node)
+            emit(Campaigning())
             term = await election.campaign()
             began = clock.boot()
             await _serve_term(election, term, clock, trust, serve, emit)
         except (EdgeError, TermLost) as error:
             if began is not None and clock.boot() - began >= STEADY_S:
                 retry_s = RETRY_FIRST_S
-            emit(LedgerAway(with_cure(error), retry_s))
+            emit(LedgerAway(str(error), retry_s, error.cure))
         finally:
             with trio.CancelScope(shield=True):
                 await election.close()
@@ -133,10 +134,6 @@ async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> N
         trust.until = sent + term.lease_s - MARGIN_S
         return
     raise TermLost("the database did not answer a heartbeat in time")
-
-
-def with_cure(error: SingdError) -> str:
-    return f"{error} ({error.cure})" if error.cure else str(error)
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from singd.errors import EdgeError, NameTaken
-from singd.events import Emit, LedgerAway, NameInUse
-from singd.leadership import RETRY_FIRST_S, RETRY_MOST_S, Prepare, with_cure
+from singd.events import Emit, LedgerAway, NameInUse, Registered
+from singd.leadership import RETRY_FIRST_S, RETRY_MOST_S, Prepare
 from singd.ports import NodeInfo, Presence
 
 KEEP_S = 1.0
@@ -69,11 +69,11 @@ class Attendance:
                     await self._once(nursery)
                 except NameTaken as error:
                     await self._leave()
-                    self._emit(NameInUse(with_cure(error), retry_s))
+                    self._emit(NameInUse(str(error), retry_s, error.cure))
                 except EdgeError as error:
                     retry_s = RETRY_FIRST_S if self._unregister() else retry_s
                     self._enter(nursery)
-                    self._emit(LedgerAway(with_cure(error), retry_s))
+                    self._emit(LedgerAway(str(error), retry_s, error.cure))
                 finally:
                     with trio.CancelScope(shield=True):
                         await self._presence.close()
@@ -86,6 +86,7 @@ class Attendance:
         await self._presence.open(self._node)
         self.taken = False
         self._registered.set()
+        self._emit(Registered(self._node.name))
         self._enter(nursery)
         self._heard()  # whatever was asked while this node did not listen
         while True:

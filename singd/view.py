@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from singd.control import RunningAttempt, ScheduleView, Setting, Snapshot, Trouble
 from singd.core.values import Log, Schedule
 from singd.daemon import Daemon
+from singd.events import LedgerAway, NameInUse
 
 Settings = Callable[[str], Sequence[Setting]]
 
@@ -75,11 +76,27 @@ class View:
             return "stopping"
         if daemon.trust.epoch is not None:
             return "leading"
-        return "waiting" if daemon.trouble else "starting"
+        match daemon.trouble:
+            case NameInUse():
+                return "name taken"
+            case LedgerAway(cure=cure):
+                return "refused" if cure else "no ledger"
+        return "standing by" if daemon.campaigned else "starting"
 
-    def _waiting(self) -> Sequence[Trouble]:
-        trouble = self._daemon.trouble
-        return (Trouble(f"cluster work waits: {trouble}"),) if trouble else ()
+    def _waiting(self) -> Iterator[Trouble]:
+        """What keeps work from being done here, and why."""
+        match self._daemon.trouble:
+            case NameInUse(reason, _, cure):
+                yield Trouble(f"nothing runs on this node: {reason}", cure)
+            case LedgerAway(reason, _, cure) if self._daemon.trust.epoch is None:
+                yield Trouble(f"cluster work waits on this node: {reason}", cure)
+            case LedgerAway(reason, _, cure):
+                yield Trouble(f"this node leads, but its name is not registered: {reason}", cure)
+        if self._daemon.node_trouble:
+            yield Trouble(
+                f"this node's own schedules wait: {self._daemon.node_trouble}",
+                "make room on the disk of the state directory",
+            )
 
     def _schedules(self) -> Sequence[ScheduleView]:
         lines = self._daemon.lines()

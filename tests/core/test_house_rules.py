@@ -74,7 +74,7 @@ def test_every_event_has_its_words():
         }
         stream = io.StringIO()
         journal.Journal(stream, Still())(kind(**values))
-        if kind is not events.Armed:
+        if kind not in (events.Armed, events.Campaigning):  # `singd status` has them
             assert stream.getvalue().endswith("\n")
 
 
