@@ -5,6 +5,7 @@
 | ConfigError | the operator | refuse the file, keep the last good one |
 | PluginError | the plugin's author | fail the attempt or mark the task unavailable |
 | TermLost | nobody | step down, campaign again |
+| Resigned | nobody | hand over, let another one campaign |
 | NameTaken | the operator | wait, say so |
 | EdgeError | the environment | retry with backoff |
 | anything else | us | end the process, systemd restarts it |
@@ -31,6 +32,10 @@ class PluginError(SingdError):
 
 class TermLost(SingdError):
     """This node's term is over: its epoch is not the current one, or it cannot prove that it is."""
+
+
+class Resigned(SingdError):
+    """An operator asked this node to hand leadership over."""
 
 
 class NameTaken(SingdError):

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import trio
 
-from singd.errors import EdgeError, TermLost
+from singd.errors import EdgeError, Resigned, TermLost
 from singd.events import Campaigning, Emit, LedgerAway, TermBegan, TermEnded
 from singd.ports import Clock, Election, NodeInfo, Term
 
@@ -27,6 +27,8 @@ RETRY_MOST_S = 5.0
 STEADY_S = 5.0
 """A term that lasted so long was a good one: the next campaign does not wait. One that fails at its first write
 (a full disk) does not make a storm of epochs."""
+REST_S = 2.0
+"""After an operator had this node resign it does not campaign for so long: another one gets the lock."""
 
 ServeTerm = Callable[[Term], Awaitable[None]]
 Prepare = Callable[[], Awaitable[None]]
@@ -68,6 +70,7 @@ async def lead(
     retry_s = RETRY_FIRST_S
     while True:
         began: float | None = None
+        rest_s = 0.0
         try:
             await prepare()
             await election.open(node)
@@ -75,6 +78,8 @@ async def lead(
             term = await election.campaign()
             began = clock.boot()
             await _serve_term(election, term, clock, trust, serve, emit)
+        except Resigned:
+            retry_s, rest_s = RETRY_FIRST_S, REST_S
         except (EdgeError, TermLost) as error:
             if began is not None and clock.boot() - began >= STEADY_S:
                 retry_s = RETRY_FIRST_S
@@ -82,7 +87,7 @@ async def lead(
         finally:
             with trio.CancelScope(shield=True):
                 await election.close()
-        await trio.sleep(retry_s)
+        await trio.sleep(rest_s + retry_s)
         retry_s = min(retry_s * 2, RETRY_MOST_S)
 
 
@@ -97,17 +102,20 @@ async def _serve_term(
     """One term: the watch keeps it trusted, the service does its work, the first to fail ends both."""
     emit(TermBegan(term.epoch))
     trust.epoch = term.epoch
-    reason = "stopped"
+    reason, resigned = "stopped", False
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch, election, term, clock, trust)
             await serve(term)
             nursery.cancel_scope.cancel()
-    except* (EdgeError, TermLost) as lost:
+    except* (EdgeError, TermLost, Resigned) as lost:
+        resigned = all(isinstance(error, Resigned) for error in leaves(lost))
         reason = "; ".join(str(error) for error in leaves(lost))
     finally:
         trust.until, trust.epoch = 0.0, None
         emit(TermEnded(term.epoch, reason))
+    if resigned:
+        raise Resigned(reason)
     if reason != "stopped":
         raise TermLost(reason)
 
