@@ -102,6 +102,10 @@ class Presence(Protocol):
         ...
 
 
+YIELD_S = 2.0
+"""How long a node leaves the lock to one that has a newer configuration; once a campaign."""
+
+
 class Election(Protocol):
     """The lock session of one daemon: direct, never pooled, with a server-enforced lease.
 
@@ -127,7 +131,11 @@ class Election(Protocol):
         ...
 
     async def beat(self, term: Term) -> None:
-        """Prove the term: raises TermLost unless the server still grants lock and epoch."""
+        """Prove the term: raises TermLost unless the server still grants lock and epoch, and the clocks agree."""
+        ...
+
+    async def files(self) -> Mapping[str, str]:
+        """Live node -> content hash of the configuration it would lead with. EdgeError ends the session."""
         ...
 
     async def close(self) -> None:

@@ -16,13 +16,14 @@ import pytest
 from support.postgres import RUNTIME, Server, pg15, pg18
 
 from singd.core.values import Occurrence, Recorded, Recording, Verdict
-from singd.edges.memory import MemoryDatabase, MemoryElection, MemoryLedger, MemoryReader
+from singd.edges.memory import MemoryDatabase, MemoryElection, MemoryLedger, MemoryPresence, MemoryReader
 from singd.edges.postgres.election import PostgresElection
 from singd.edges.postgres.ledger import PostgresLedger
 from singd.edges.postgres.migrate import migrate
 from singd.edges.postgres.pool import Pool
+from singd.edges.postgres.presence import PostgresPresence
 from singd.edges.postgres.reader import LedgerReader
-from singd.ports import Election, Ledger, NodeInfo, Term
+from singd.ports import Clock, Election, Ledger, NodeInfo, Presence, Registration, Term
 
 __all__ = ["pg15", "pg18"]
 
@@ -33,7 +34,7 @@ _schemas = itertools.count()
 
 @dataclass
 class World:
-    """What a test may touch. `terminate` ends a node's lock session as an administrator would."""
+    """What a test may touch. `terminate` ends a node's sessions ("lock", "name") as an administrator would."""
 
     ledger: Ledger
     reader: Any
@@ -41,17 +42,38 @@ class World:
     server: Server | None = None
     schema: str = ""
     elections: list[Election] = field(default_factory=list)
+    presences: list[Presence] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
 
-    def election(self, lease_s: float = 5.0) -> Election:
+    @property
+    def conninfo(self) -> str:
+        assert self.server is not None
+        return self.server.conninfo(user=RUNTIME)
+
+    def election(self, lease_s: float = 5.0, clock: Clock | None = None) -> Election:
         if self.database is not None:
-            election: Election = MemoryElection(self.database, lease_s)
+            election: Election = MemoryElection(self.database, lease_s, clock=clock)
         else:
-            assert self.server is not None
-            election = PostgresElection(self.server.conninfo(user=RUNTIME), self.schema, lease_s)
+            election = PostgresElection(self.conninfo, self.schema, lease_s, clock)
         self.elections.append(election)
         return election
+
+    def presence(self, lease_s: float = 5.0) -> Presence:
+        if self.database is not None:
+            presence: Presence = MemoryPresence(self.database, lease_s)
+        else:
+            presence = PostgresPresence(self.conninfo, self.schema, lease_s)
+        self.presences.append(presence)
+        return presence
+
+    async def register(self, node: NodeInfo) -> Registration:
+        """A new daemon under this name."""
+        return await self.presence().open(node)
+
+    async def close(self) -> None:
+        for port in (*self.elections, *self.presences):
+            await port.close()
 
     async def lead(self, name: str = "one") -> Term:
         """A new daemon of this name that leads."""
@@ -65,14 +87,16 @@ class World:
             await election.close()
         return await self.lead(f"after-{len(self.elections)}")
 
-    def terminate(self, name: str) -> None:
+    def terminate(self, name: str, *purposes: str) -> None:
+        purposes = purposes or ("lock", "name")
         if self.database is not None:
-            self.database.terminate(name)
+            self.database.terminate(name, *purposes)
         else:
             assert self.server is not None
+            sessions = ", ".join(f"'singd {purpose} {name}'" for purpose in purposes)
             self.server.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                f"WHERE application_name = 'singd lock {name}'"
+                f"WHERE application_name IN ({sessions})"
             )
 
     async def record(self, term: Term, *recordings: Recording, **cursors: datetime) -> list[Recorded]:
@@ -122,5 +146,4 @@ async def world(place: Server | None) -> AsyncIterator[World]:
         async with Pool(place.conninfo(user=RUNTIME), schema) as pool:
             world = World(PostgresLedger(pool), LedgerReader(pool), server=place, schema=schema)
             yield world
-    for election in world.elections:
-        await election.close()
+    await world.close()

@@ -21,16 +21,15 @@ def node(name: str) -> NodeInfo:
 
 
 async def test_only_the_registration_that_finds_nobody_is_a_startup(world: World) -> None:
-    first, second = world.election(), world.election()
-    assert (await first.open(node("a"))).startup_at is not None
-    assert await second.open(node("b")) == Registration(None)
+    assert (await world.register(node("a"))).startup_at is not None
+    assert await world.register(node("b")) == Registration(None)
 
 
 async def test_many_that_register_at_once_are_one_startup(world: World) -> None:
     answers: list[Registration] = []
 
     async def register(name: str) -> None:
-        answers.append(await world.election().open(node(name)))
+        answers.append(await world.register(node(name)))
 
     async with trio.open_nursery() as nursery:
         for name in "abcdefgh":
@@ -39,9 +38,9 @@ async def test_many_that_register_at_once_are_one_startup(world: World) -> None:
 
 
 async def test_a_cluster_that_was_all_gone_starts_again(world: World) -> None:
-    election = world.election()
-    first = await election.open(node("a"))
-    await election.close()
+    presence = world.presence()
+    first = await presence.open(node("a"))
+    await presence.close()
     again = await _open_when_free(world, "a")
     assert first.startup_at is not None
     assert again.startup_at is not None
@@ -49,34 +48,63 @@ async def test_a_cluster_that_was_all_gone_starts_again(world: World) -> None:
 
 
 async def test_a_daemon_that_only_lost_its_session_is_told_what_it_was_told(world: World) -> None:
-    election, me = world.election(), node("a")
-    first = await election.open(me)
+    presence, me = world.presence(), node("a")
+    first = await presence.open(me)
     world.terminate("a")
-    assert await election.open(me) == first
+    assert await presence.open(me) == first
     world.terminate("a")
-    assert await world.election().open(node("b")) != first
-    assert await election.open(me) == first
+    assert await world.register(node("b")) != first
+    assert await presence.open(me) == first
+
+
+async def test_a_lost_session_is_told_by_the_next_keep(world: World) -> None:
+    presence = world.presence()
+    await presence.open(node("a"))
+    assert await presence.keep(0.01) is False
+    world.terminate("a")
+    with pytest.raises(EdgeError):
+        await presence.keep(0.01)
 
 
 async def test_whoever_leads_knows_the_last_startup(world: World) -> None:
-    first, second = world.election(), world.election()
-    started = await first.open(node("a"))
-    await second.open(node("b"))
-    adoption = await world.ledger.adopt(await second.campaign())
+    started = await world.register(node("a"))
+    await world.register(node("b"))
+    adoption = await world.ledger.adopt(await world.lead("b"))
     assert adoption.startup_at == started.startup_at
 
 
 async def test_a_live_node_name_is_refused_and_a_free_one_is_not(world: World) -> None:
-    first = world.election()
+    first = world.presence()
     await first.open(node("a"))
     with pytest.raises(NameTaken):
-        await world.election().open(node("a"))
+        await world.register(node("a"))
     await first.close()
     await _open_when_free(world, "a")
 
 
+async def test_a_silent_node_loses_its_name_after_its_lease_and_not_before(world: World) -> None:
+    frozen = world.presence(lease_s=0.6)
+    await frozen.open(node("a"))
+    await frozen.keep(0.0)
+    kept = trio.current_time()
+    await _open_when_free(world, "a")
+    assert 0.5 <= trio.current_time() - kept < 3
+    with pytest.raises(EdgeError):
+        await frozen.keep(0.0)
+
+
+async def test_a_node_takes_its_name_back_from_a_session_of_its_own_that_lingers(world: World) -> None:
+    """The connection broke on the way: the server holds the name for the old session until its lease is over."""
+    lingering, me = world.presence(), node("a")
+    first = await lingering.open(me)
+    with trio.fail_after(2):
+        assert await world.register(me) == first
+    with pytest.raises(EdgeError):
+        await lingering.keep(0.0)
+
+
 async def test_the_same_name_in_another_ledger_is_another_node(world: World, place: object) -> None:
-    await world.election().open(node("a"))
+    await world.register(node("a"))
     other = World(world.ledger, world.reader, world.database, world.server, world.schema)
     if other.database is not None:
         other.database = type(other.database)()
@@ -88,10 +116,24 @@ async def test_the_same_name_in_another_ledger_is_another_node(world: World, pla
         assert other.server is not None
         other.schema = f"{world.schema}_other"
         await migrate(other.server.conninfo(), other.schema, RUNTIME)
-    assert (await other.election().open(node("a"))).startup_at is not None
+    assert (await other.register(node("a"))).startup_at is not None
     assert (await other.lead("b")).epoch == 1
-    for election in other.elections:
-        await election.close()
+    await other.close()
+
+
+async def test_leading_needs_no_name_and_a_name_no_lead(world: World) -> None:
+    """Two sessions: the end of the one leaves the other what it has."""
+    presence, election, me = world.presence(), world.election(), node("a")
+    await presence.open(me)
+    await election.open(me)
+    term = await election.campaign()
+    world.terminate("a", "name")
+    await election.beat(term)
+    await presence.open(me)
+    world.terminate("a", "lock")
+    await presence.keep(0.0)
+    with pytest.raises(TermLost):
+        await election.beat(term)
 
 
 async def test_the_next_leader_has_a_higher_epoch_and_comes_at_once(world: World) -> None:
@@ -167,7 +209,7 @@ async def test_a_silent_leader_is_replaced_after_its_lease_and_not_before(world:
         await frozen.beat(term)
 
 
-async def test_waiting_longer_than_the_lease_keeps_the_name(world: World) -> None:
+async def test_waiting_longer_than_the_lease_keeps_the_place_in_the_queue(world: World) -> None:
     leader = world.election()
     await leader.open(node("a"))
     term = await leader.campaign()
@@ -217,7 +259,7 @@ async def _open_when_free(world: World, name: str) -> Registration:
     with trio.fail_after(5):
         while True:
             try:
-                return await world.election().open(node(name))
+                return await world.register(node(name))
             except NameTaken:
                 await trio.sleep(0.01)
 

@@ -147,7 +147,7 @@ async def test_a_lock_that_was_let_go_is_noticed_by_the_next_beat(world: World) 
     election = world.election()
     await election.open(NodeInfo("a", uuid4()))
     term = await election.campaign()
-    await election._session.execute("SELECT pg_advisory_unlock_all()")
+    await election._session.connection.execute("SELECT pg_advisory_unlock_all()")
     with pytest.raises(TermLost):
         await election.beat(term)
 

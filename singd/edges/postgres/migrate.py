@@ -2,8 +2,13 @@
 
     migrations/0001_ledger.sql …  ─▶  schema_version(version, name, checksum)
 
-A file that was applied never changes (its checksum is compared), a schema newer than this program is
-refused, and two daemons that start together apply nothing twice. Files are written for any schema:
+A file that was applied never changes (its checksum is compared), and two daemons that start together apply nothing
+twice. While nodes are upgraded one by one, the first new one brings the schema forward under the old ones: the first
+line of a migration says which programs may go on, by the newest migration they know:
+
+    -- works with programs from version 1 on
+
+Without that line only programs that have the migration may; a program that may not is refused by name. Files are written for any schema:
 `@schema@` stands for its quoted name. Nothing cluster-wide is created: roles are the operator's, and are
 given only what they need by `grants`.
 """
@@ -11,7 +16,8 @@ given only what they need by `grants`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -39,10 +45,19 @@ CREATE TABLE IF NOT EXISTS schema_version (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )"""
 
-_RECORD = "INSERT INTO schema_version (version, name, checksum) VALUES ({}, {}, {})"
+_WORKS_FROM = "ALTER TABLE schema_version ADD COLUMN IF NOT EXISTS works_from integer"
+"""Null = from its own version on. Not part of the table from the first, so whoever reads it must do without."""
+
+_RECORD = "INSERT INTO schema_version (version, name, checksum, works_from) VALUES ({}, {}, {}, {})"
+
+_READ = (
+    "SELECT version, checksum, coalesce((to_jsonb(v) ->> 'works_from')::int, version) FROM schema_version v"
+)
+
+_WORKS = re.compile(r"-- works with programs from version (\d+) on\n")
 
 _RIGHTS = {
-    "SELECT": ["schema_version"],
+    "SELECT": ["schema_version", "live_node"],
     "SELECT, UPDATE": ["leader", "leader_beat"],
     "SELECT, INSERT": ["audit_event"],
     "SELECT, INSERT, UPDATE": ["node", "generation", "cursor", "retention"],
@@ -64,6 +79,20 @@ class Migration:
     def checksum(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def works_from(self) -> int:
+        """The newest migration that a program must know, at least, to work on a schema that has this one."""
+        said = _WORKS.match(self.text)
+        return int(said[1]) if said else self.version
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A migration that the schema has."""
+
+    checksum: str
+    works_from: int
+
 
 def migrations() -> Sequence[Migration]:
     """The ledger's own, in order; numbered from 1 without a gap."""
@@ -80,10 +109,11 @@ def sql(schema: str = "singd", runtime_role: str | None = None) -> str:
     parts = [
         f"BEGIN;\nCREATE SCHEMA IF NOT EXISTS {name};\nSET LOCAL search_path = {name}, pg_temp;",
         f"{_VERSIONS};",
+        f"{_WORKS_FROM};",
     ]
     for m in migrations():
         parts.append(f"-- {m.name}.sql\n{_text(m, schema)}")
-        parts.append(_RECORD.format(m.version, f"'{m.name}'", f"'{m.checksum}'") + ";")
+        parts.append(_RECORD.format(m.version, f"'{m.name}'", f"'{m.checksum}'", m.works_from) + ";")
     parts += [f"{grant};" for grant in grants(schema, runtime_role)]
     return "\n\n".join([*parts, "COMMIT;\n"])
 
@@ -130,19 +160,20 @@ async def migrate(conninfo: str, schema: str = "singd", runtime_role: str | None
 
 
 async def require_current(connection: TrioConnection, schema: str) -> None:
-    """Refuse a schema that this program does not know.
+    """Refuse a schema that this program does not work with.
 
     Raises:
-        EdgeError: Nothing is there, it lacks migrations, or it is newer.
+        EdgeError: Nothing is there, it lacks migrations, or it is newer and its migrations leave older programs behind.
     """
     known = migrations()
-    at = max(await _applied(connection, schema), default=0)
+    applied = await _applied(connection, schema)
+    at = max(applied, default=0)
     if at == 0:
         raise EdgeError(f"schema {schema} holds no ledger", cure="run `singd db migrate`")
     if at < len(known):
         missing = ", ".join(m.name for m in known[at:])
         raise EdgeError(f"schema {schema} lacks migrations: {missing}", cure="run `singd db migrate`")
-    _refuse_newer(at, schema)
+    _refuse_too_new(applied, schema)
 
 
 async def _apply(connection: TrioConnection, schema: str, runtime_role: str | None) -> Sequence[str]:
@@ -151,24 +182,26 @@ async def _apply(connection: TrioConnection, schema: str, runtime_role: str | No
         raise EdgeError(f"PostgreSQL {version} is too old", cure="use PostgreSQL 14 or newer")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (migration_key(schema),))
     applied = await _applied(connection, schema)
-    _refuse_newer(max(applied, default=0), schema)
+    _refuse_too_new(applied, schema)
     missing = [m for m in migrations() if not _known(m, applied)]
     if missing:
         await _prepare(connection, schema)
     for m in missing:
         await connection.execute(_text(m, schema).encode())
-        await connection.execute(_RECORD.format("%s", "%s", "%s").encode(), (m.version, m.name, m.checksum))
+        await connection.execute(
+            _RECORD.format("%s", "%s", "%s", "%s").encode(), (m.version, m.name, m.checksum, m.works_from)
+        )
     for grant in grants(schema, runtime_role):
         await connection.execute(grant.encode())
     return [m.name for m in missing]
 
 
-async def _applied(connection: TrioConnection, schema: str) -> dict[int, str]:
+async def _applied(connection: TrioConnection, schema: str) -> dict[int, _Applied]:
     there = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.schema_version",))
     if not (await there.fetchone() or (False,))[0]:
         return {}
-    rows = await connection.execute("SELECT version, checksum FROM schema_version")
-    return dict(await rows.fetchall())
+    rows = await connection.execute(_READ)
+    return {version: _Applied(checksum, works) for version, checksum, works in await rows.fetchall()}
 
 
 async def _prepare(connection: TrioConnection, schema: str) -> None:
@@ -177,23 +210,26 @@ async def _prepare(connection: TrioConnection, schema: str) -> None:
     if await found.fetchone() is None:
         await connection.execute(f"CREATE SCHEMA {_quoted(schema)}".encode())
     await connection.execute(_VERSIONS.encode())
+    await connection.execute(_WORKS_FROM.encode())
 
 
-def _known(migration: Migration, applied: dict[int, str]) -> bool:
-    checksum = applied.get(migration.version)
-    if checksum not in (None, migration.checksum):
+def _known(migration: Migration, applied: Mapping[int, _Applied]) -> bool:
+    there = applied.get(migration.version)
+    if there is not None and there.checksum != migration.checksum:
         raise EdgeError(
             f"migration {migration.name} was changed after it had been applied",
             cure="install the singd that made this schema, or restore the file",
         )
-    return checksum is not None
+    return there is not None
 
 
-def _refuse_newer(version: int, schema: str) -> None:
-    newest = len(migrations())
-    if version > newest:
+def _refuse_too_new(applied: Mapping[int, _Applied], schema: str) -> None:
+    known, at = len(migrations()), max(applied, default=0)
+    needed = max((one.works_from for version, one in applied.items() if version > known), default=0)
+    if needed > known:
         raise EdgeError(
-            f"schema {schema} is at version {version}, this singd knows versions up to {newest}",
+            f"schema {schema} is at version {at}, for programs that know versions up to {needed} at least; "
+            f"this singd knows versions up to {known}",
             cure="upgrade singd on this node",
         )
 

@@ -3,6 +3,9 @@
     open                               keep, each second                       close
 connect, take the name's lock,   ──▶  one statement renews the lease,    ──▶  drop the socket:
 register, LISTEN                      then wait for a notification             the name is free
+
+The server may hold the name for a session of this very process whose connection broke: that one is ended first, or this
+node would stop all its work until the lease of its own ghost is over.
 """
 
 from __future__ import annotations
@@ -34,9 +37,7 @@ class PostgresPresence:
 
     async def open(self, node: NodeInfo) -> Registration:
         """See `ports.Presence`."""
-        node = replace(
-            node, name=text.clean(node.name), role=text.clean(node.role), version=text.clean(node.version)
-        )
+        node = _clean(node)
         with self._session.told("registering this node"):
             connection = await self._session.open(node.name)
             registration = await self._register(connection, node)
@@ -47,7 +48,8 @@ class PostgresPresence:
     async def keep(self, seconds: float) -> bool:
         """See `ports.Presence`."""
         with self._session.told("keeping the node's name"):
-            await self._session.ask("keep", {})
+            with trio.fail_after(self._session.lease_s):  # the name may be another's after that
+                await self._session.ask("keep", {})
             if not self._heard and self._session.connection is not None:
                 with trio.move_on_after(seconds):
                     await self._session.connection.hear()
@@ -67,7 +69,7 @@ class PostgresPresence:
         async with connection.transaction():
             await run(connection, "serialise", {"key": keys.register_key(schema)})
             # Taken inside: of two that start at once, the second sees the first one's name as live.
-            if not (await run(connection, "take_name", {"key": name_key}))[0][0]:
+            if not await _take_name(connection, node, name_key):
                 raise NameTaken(
                     f"node {node.name!r} is already running",
                     cure="give this daemon another [node] name, or end the other",
@@ -81,3 +83,21 @@ class PostgresPresence:
                 },
             )  # fmt: skip
         return Registration(startup_at=rows[0][0])
+
+
+async def _take_name(connection: TrioConnection, node: NodeInfo, key: int) -> bool:
+    if (await run(connection, "take_name", {"key": key}))[0][0]:
+        return True
+    ended = await run(connection, "end_own_ghost", {"name": node.name, "process": node.process})
+    return bool(ended and (await run(connection, "wait_for_lock", {"key": key}))[0][0])
+
+
+def _clean(node: NodeInfo) -> NodeInfo:
+    """What Postgres can keep of it."""
+    return replace(
+        node,
+        name=text.clean(node.name),
+        role=text.clean(node.role),
+        version=text.clean(node.version),
+        content_hash=text.clean(node.content_hash),
+    )

@@ -3,6 +3,10 @@
 Never pooled and never handed back: closing the socket is the release. The server ends the session after `lease_s` of
 silence (`idle_session_timeout`), so a frozen or partitioned holder loses its locks without anybody's judgement.
 `open` refuses by name where a lock would mean nothing: a standby, a transaction pooler, a schema of another version.
+
+A pooler is recognised in two steps. Any of them invents the process id that the protocol tells the client; one in
+transaction mode also serves two statements of a session from two backends, or two sessions from one. In session mode a
+backend belongs to one client until that client leaves, and is cleaned then: a lock holds there.
 """
 
 from __future__ import annotations
@@ -92,15 +96,27 @@ class LeasedSession:
     async def _refuse_unfit(self, connection: TrioConnection) -> None:
         if connection.info.server_version < MINIMUM_SERVER:
             raise EdgeError("this PostgreSQL is too old", cure="use PostgreSQL 14 or newer")
-        read_only, backend, lease = (await run(connection, "probe", {}))[0]
+        read_only, backend, lease, _ = (await run(connection, "probe", {}))[0]
         if read_only:
             raise EdgeError(
                 "the ledger's server is a standby or read-only", cure="point [database] url at the primary"
             )
-        # A pooler invents the pid of the protocol, and may forget the settings of the session.
-        if backend != connection.info.backend_pid or lease in ("0", "0ms"):
+        pooled = backend != connection.info.backend_pid
+        # A pooler may also forget the settings of the session.
+        if lease in ("0", "0ms") or (pooled and await self._is_shared(connection, backend)):
             raise EdgeError(
                 "a connection pooler stands between singd and Postgres: locks do not hold there",
                 cure="point [database] url at Postgres itself, or at a pooler's session-mode port",
             )
         await require_current(connection, self.schema)
+
+    async def _is_shared(self, connection: TrioConnection, backend: int) -> bool:
+        """Whether this session's backend serves others between its statements."""
+        other = await connect(self._conninfo, self.schema, f"{self._purpose} probe")
+        try:
+            async with other.transaction():
+                theirs = await run(other, "which_backend", {})
+                ours = await run(connection, "which_backend", {})
+        finally:
+            other.drop()
+        return bool(theirs[0][0] == backend or ours[0][0] != backend)

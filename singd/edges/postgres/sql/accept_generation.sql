@@ -1,11 +1,12 @@
--- The same content is the same generation, also after a restart; the one accepted last is the newest.
--- What is new in it, or has another trigger than in the one before, begins now: its cursor moves with the acceptance.
+-- The same content is the same generation, also after a restart: `proposed_at` stays, so a takeover with an older file
+-- makes that file no newer. What is new in it, or has another trigger than in the one in force before (the one accepted
+-- last), begins now: its cursor moves with the acceptance.
 WITH fence AS MATERIALIZED (
     SELECT node FROM leader WHERE epoch = %(epoch)s FOR SHARE
-), newest AS MATERIALIZED (
+), in_force AS MATERIALIZED (
     SELECT triggers FROM generation ORDER BY accepted_at DESC, id DESC LIMIT 1
 ), before AS MATERIALIZED ( -- unpacked once: looked up name by name, ten thousand schedules take 1.5 s
-    SELECT t.* FROM newest, jsonb_each_text(newest.triggers) AS t (schedule, trigger)
+    SELECT t.* FROM in_force, jsonb_each_text(in_force.triggers) AS t (schedule, trigger)
 ), given AS MATERIALIZED (
     SELECT * FROM jsonb_each_text(%(triggers)s::jsonb) AS t (schedule, trigger)
 ), begun AS (

@@ -8,4 +8,4 @@ WHERE NOT pg_is_in_recovery()
   AND EXISTS (SELECT FROM leader WHERE epoch = %(epoch)s AND holder = %(process)s AND backend_pid = pg_backend_pid())
   AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
         AND pid = pg_backend_pid() AND classid = %(classid)s::oid AND objid = %(objid)s::oid)
-RETURNING true
+RETURNING clock_timestamp()
