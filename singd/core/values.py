@@ -383,11 +383,17 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A wish that the ledger has. `asked_at`, by the ledger's clock, is the instant of its acceptance."""
+    """A wish that the ledger has.
+
+    Attributes:
+        asked_at: The instant of its acceptance, by the ledger's clock.
+        run_id: Of the occurrence that the ledger has for it already: a trigger that was carried out, and not taken.
+    """
 
     number: int
     wish: Wish
     asked_at: datetime
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +404,16 @@ class Pause:
     actor: str
     until: datetime | None = None
     note: str = ""
+
+    def covers(self, instant: datetime) -> bool:
+        """Whether an instant falls into it."""
+        return self.since <= instant and (self.until is None or instant < self.until)
+
+    @property
+    def reason(self) -> str:
+        """Why its instants are skipped: one text for all of them, so that they may share a range row."""
+        until = f" until {self.until:%FT%TZ}" if self.until else ""
+        return f"paused by {self.actor}{until}" + (f": {self.note}" if self.note else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+SELECT answer FROM override WHERE id = %(id)s AND taken_at IS NOT NULL
