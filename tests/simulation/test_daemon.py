@@ -154,7 +154,7 @@ async def test_what_keeps_cluster_work_waiting_is_in_the_status_and_gone_when_it
         assert (view.snapshot().state, view.snapshot().troubles) == ("leading", ())
         world.database.stop()
         await world.until(25)
-        assert view.snapshot().state == "waiting"
+        assert view.snapshot().state == "no ledger"
         assert "does not answer" in view.snapshot().troubles[0].text
         world.database.start()
         await world.until(40)

@@ -2,110 +2,50 @@
 
 Time here is the server's: `trio.current_time()` for leases and ages, so that a mock clock drives both, and
 the injected clock for what is written down.
+
+A request is carried out when it arrives, in the timeline's task (`wire`). One that is fenced and takes time holds the
+leader's row in share mode from the moment its epoch was compared until it commits, and the next election waits for it:
+with a weaker lock it would commit after the takeover.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
+import outcome
 import trio
 
-from singd.core.values import NO_LOG, Attempt, Finish, Log, Occurrence, Recording, State, Verdict
+from singd.core.values import Occurrence
 from singd.edges.clock import SystemClock
+from singd.edges.memory.locks import Locks, Session
+from singd.edges.memory.rows import Change, Row, Try
+from singd.edges.memory.wire import PENDING, Call, Link, Timeline, Unanswered
 from singd.errors import EdgeError, TermLost
 from singd.ports import Clock, NodeInfo, Term
 
+__all__ = ["Change", "Link", "MemoryDatabase", "Row", "Session", "Try"]
 
-@dataclass(slots=True)
-class Try:
-    """One attempt, as its table row."""
-
-    attempt: Attempt
-    node: str
-    process: uuid.UUID
-    claimed_at: datetime
-    renewed: float
-    state: State = State.CLAIMED
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    error: str = ""
-    finish: Finish | None = None
-
-    @property
-    def log(self) -> Log:
-        return self.finish.log if self.finish else NO_LOG
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Row:
-    """One occurrence, as its table row, with its attempts."""
-
-    number: int
-    recording: Recording
-    generation: int
-    verdict: Verdict | None
-    reason: str
-    retry_at: datetime | None = None
-    attempts: list[Try] = field(default_factory=list)
-
-    @property
-    def occurrence(self) -> Occurrence:
-        return self.recording.occurrence
-
-    @property
-    def live(self) -> Try | None:
-        """The attempt that is claimed or running."""
-        last = self.attempts[-1] if self.attempts else None
-        return last if last and not last.state.terminal else None
-
-    @property
-    def waits(self) -> bool:
-        """Whether an attempt of it is still to come, and none is alive."""
-        return self.live is None and (self.verdict is None or self.retry_at is not None)
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """A lock session: the server ends it after `lease_s` of silence, unless it waits inside a statement."""
-
-    node: NodeInfo
-    lease_s: float
-    heard: float
-    waiting: bool = False
-    name: str = ""
-    """The node's name, where this session holds its lock."""
-    word: trio.Event = field(default_factory=trio.Event)
-    """Set when an operator asks for something."""
-
-
-@dataclass(slots=True)
-class Link:
-    """The way from one daemon to the server; `up = False` is a partition: its sessions live on till their lease."""
-
-    up: bool = True
-
-
-class MemoryDatabase:
+class MemoryDatabase(Locks):
     """One server with one ledger; any number of daemons share the object.
 
     Args:
         clock: Says what time is written into rows.
-        latency_s: How long each call takes.
+        latency_s: How long each answer is on its way.
     """
 
-    def __init__(self, clock: Clock | None = None, latency_s: float = 0.0) -> None:
-        self.clock: Clock = clock or SystemClock()
+    def __init__(
+        self, clock: Clock | None = None, latency_s: float = 0.0, timeline: Timeline | None = None
+    ) -> None:
+        super().__init__(clock or SystemClock(), timeline or Timeline())
         self.latency_s = latency_s
         self.up = True
-        self.epoch = 0
-        self.leader: Session | None = None
-        self.startup_at: datetime | None = None
-        self.elected: NodeInfo | None = None
         self.generations: dict[str, int] = {}
         self.triggers: dict[str, str] = {}
         self.cursors: dict[str, datetime] = {}
@@ -114,107 +54,108 @@ class MemoryDatabase:
         self.by_token: dict[str, tuple[Row, Try]] = {}
         self.unfinished: dict[int, Row] = {}
         self.next_number = 1
-        self.sessions: list[Session] = []
-        self.startups: dict[uuid.UUID, datetime | None] = {}
-        self._changed = trio.Event()
+        self._sharing: dict[Call, Term] = {}
+        self._committing: Term | None = None
         self._cuts: defaultdict[str, deque[str]] = defaultdict(deque)
 
     # -- faults -----------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """The server goes down: every session ends, every call fails until `start`."""
+        """The server goes down: every session ends, what is not committed is rolled back, every call fails until `start`."""
         self.up = False
         for session in list(self.sessions):
             self.end(session)
+        for call in list(self._sharing):
+            self._release(call)
+            call.refuse(Unanswered("the server went down"))
 
     def start(self) -> None:
         """The server is back, with all that was committed."""
         self.up = True
 
-    def terminate(self, node: str) -> None:
-        """End the sessions of a node, as an administrator may, or the kernel when its process dies."""
+    def terminate(self, node: str, *purposes: str) -> None:
+        """End the sessions of a node ("lock", "name", or both), as an administrator may."""
         for session in [one for one in self.sessions if one.node.name == node]:
-            self.end(session)
+            if not purposes or session.purpose in purposes:
+                self.end(session)
 
     def cut(self, operation: str, at: Literal["request", "reply"], times: int = 1) -> None:
         """Break the connection of the next calls of `operation`, before their statement arrives or after COMMIT."""
         self._cuts[operation].extend([at] * times)
 
-    def take_cut(self, operation: str) -> str | None:
-        """The fault to play in this call, once."""
-        cuts = self._cuts[operation]
-        return cuts.popleft() if cuts else None
+    # -- requests ---------------------------------------------------------------------------------
 
-    async def reach(self, link: Link) -> None:
-        """Be on the way to the server.
+    async def call(self, link: Link, act: Callable[[Call], T], name: str = "", term: Term | None = None) -> T:
+        """Send a request and wait for its answer; `act` is carried out at the server, if it arrives.
+
+        Args:
+            link: The way of this daemon.
+            act: What to do; raises what the client is to get, or returns PENDING and answers the call later.
+            name: What `cut` knows it by.
+            term: It is fenced: while it is carried out no election is.
 
         Raises:
-            EdgeError: It does not answer.
+            EdgeError: The server does not answer; `Unanswered` where the request may have arrived.
         """
-        await trio.sleep(self.latency_s)
-        if not (self.up and link.up):
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if link.dead or (not link.up and not link.patience_s):
+            await trio.lowlevel.cancel_shielded_checkpoint()
             raise EdgeError("the database does not answer")
+        call = Call(self.timeline, link, act, trio.lowlevel.current_task())
+        arrive = partial(link.pass_on, partial(self._carry_out, call, name, term))
+        if not link.up:
+            call.give_up_later()
+        self.timeline.at(trio.current_time() + link.there() + self.latency_s, arrive)
+        answer: T = await trio.lowlevel.wait_task_rescheduled(call.abandon)
+        return answer
 
-    # -- locks ------------------------------------------------------------------------------------
+    async def reach(self, link: Link) -> None:
+        """Ask for nothing; EdgeError if the server does not answer."""
+        await self.call(link, lambda call: None)
 
-    def connect(self, node: NodeInfo, lease_s: float) -> Session:
-        """A session without any lock yet."""
-        self.expire()
-        session = Session(node, lease_s, trio.current_time())
-        self.sessions.append(session)
-        return session
+    def _carry_out(self, call: Call, name: str, term: Term | None) -> None:
+        cuts = self._cuts.get(name)
+        cut = cuts.popleft() if cuts else ""
+        if not self.up:
+            call.refuse(EdgeError("the database does not answer"))
+        elif cut == "request":
+            call.refuse(Unanswered("the connection broke"))
+        elif term is not None and (takes_s := call.link.takes()) > 0:
+            self._hold(call, term, takes_s)
+        else:
+            result = outcome.capture(call.act, call)
+            if cut == "reply":
+                call.refuse(Unanswered("the connection broke"))
+            elif not (isinstance(result, outcome.Value) and result.value is PENDING):
+                call.answer(result)
 
-    def take_name(self, session: Session) -> bool:
-        """Whether the node's name was free; the session holds it then."""
-        self.expire()
-        if any(one.name == session.node.name for one in self.sessions):
-            return False
-        session.name = session.node.name
-        return True
+    def _hold(self, call: Call, term: Term, takes_s: float) -> None:
+        """The fence is passed now, the commit comes later; in between the leader's row is held."""
+        try:
+            self.fence(term)
+        except TermLost as error:
+            call.answer(outcome.Error(error))
+            return
+        self._sharing[call] = term
+        self.timeline.at(trio.current_time() + takes_s, partial(self._commit, call))
 
-    def register(self, node: NodeInfo) -> datetime | None:
-        """The instant of the cluster's startup, if this registration is one; the same process is told the same again."""
-        if node.process not in self.startups:
-            alone = sum(bool(one.name) for one in self.sessions) == 1
-            self.startups[node.process] = self.clock.now() if alone else None
-            self.startup_at = self.startups[node.process] or self.startup_at
-        return self.startups[node.process]
+    def _commit(self, call: Call) -> None:
+        if call in self._sharing:
+            self._committing = self._sharing[call]
+            result = outcome.capture(call.act, call)
+            self._committing = None
+            self._release(call)
+            call.answer(result)
 
-    def alive(self, session: Session) -> bool:
-        """Whether the server still knows the session; hearing it renews its lease."""
-        self.expire()
-        if session not in self.sessions:
-            return False
-        session.heard = trio.current_time()
-        return True
+    def _release(self, call: Call) -> None:
+        self._sharing.pop(call, None)
+        self.elect_waiting()
 
-    def end(self, session: Session) -> None:
-        """Let its locks go."""
-        if session in self.sessions:
-            self.sessions.remove(session)
-        if self.leader is session:
-            self.leader = None
-        self._changed.set()
-        self._changed = trio.Event()
+    def held(self) -> bool:
+        """Whether the leader's row is held in share mode: its update waits."""
+        return bool(self._sharing)
 
-    def notify(self) -> None:
-        """Tell every node that listens."""
-        for session in self.sessions:
-            session.word.set()
-
-    def expire(self) -> None:
-        """End sessions that said nothing for their lease."""
-        now = trio.current_time()
-        for session in list(self.sessions):
-            if not session.waiting and now - session.heard > session.lease_s:
-                self.end(session)
-
-    async def wait_for_change(self) -> None:
-        """Until a lock may be free: a session ended, or the leader's lease did."""
-        leader = self.leader
-        lease = leader.heard + leader.lease_s - trio.current_time() if leader else 0.0
-        with trio.move_on_after(min(1.0, max(lease, 0.0) + 0.001)):
-            await self._changed.wait()
+    # -- the fence --------------------------------------------------------------------------------
 
     def fence(self, term: Term) -> NodeInfo:
         """Who leads in this term.
@@ -222,7 +163,8 @@ class MemoryDatabase:
         Raises:
             TermLost: Nobody does: there is a newer epoch.
         """
-        if term.epoch != self.epoch or self.elected is None:
+        passed = self._committing is not None and self._committing.epoch == term.epoch
+        if self.elected is None or not (passed or term.epoch == self.epoch):
             raise TermLost(f"epoch {term.epoch} is over: the ledger has another leader")
         return self.elected
 

@@ -1,11 +1,12 @@
 """The ledger's writes on `MemoryDatabase`: the rules of `singd.edges.postgres.ledger`, without SQL.
 
-Each write is a function that may be applied twice; a cut connection has it applied twice, as the real edge
+Each write is a function that may be applied twice; a broken connection has it applied twice, as the real edge
 sends its statement again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,9 +17,13 @@ import trio
 
 from singd.core.values import Attempt, Finish, Recorded, Recording, State, Verdict
 from singd.edges.memory.database import Link, MemoryDatabase, Row, Try
+from singd.edges.memory.wire import Unanswered
 from singd.ports import Adoption, LiveAttempt, OpenOccurrence, Term
 
 T = TypeVar("T")
+REPEAT_FIRST_S = 0.05
+REPEAT_S = 10.0
+"""Seconds after the first failure during which a statement is sent again."""
 
 _FAILED = (State.FAILED, State.TIMED_OUT)
 
@@ -44,9 +49,12 @@ class MemoryLedger:
             before, self._db.triggers = self._db.triggers, dict(triggers)
             for name in (name for name, trigger in triggers.items() if before.get(name) != trigger):
                 self._db.cursors[name] = max(now, self._db.cursors.get(name, now))
-            return self._db.generations.setdefault(content_hash, len(self._db.generations) + 1)
+            if content_hash not in self._db.generations:  # a takeover with an older file makes that no newer
+                self._db.generations[content_hash] = len(self._db.generations) + 1
+                self._db.newest = content_hash
+            return self._db.generations[content_hash]
 
-        return await self._apply("generation", act)
+        return await self._apply("generation", act, term)
 
     async def record(
         self, term: Term, generation: int, recordings: Sequence[Recording], cursors: Mapping[str, datetime]
@@ -62,7 +70,7 @@ class MemoryLedger:
             rows = zip(recordings, numbers, tokens, strict=True)
             return [self._record(term, generation, *row) for row in rows]
 
-        return await self._apply("record", act)
+        return await self._apply("record", act, term)
 
     async def open_attempts(self, term: Term, occurrence_ids: Sequence[int]) -> Sequence[Attempt | None]:
         """See `ports.Ledger`."""
@@ -73,7 +81,7 @@ class MemoryLedger:
             pairs = zip(occurrence_ids, tokens, strict=True)
             return [self._open_next(term, number, token) for number, token in pairs]
 
-        return await self._apply("open_attempts", act)
+        return await self._apply("open_attempts", act, term)
 
     async def decide(self, term: Term, verdicts: Mapping[int, tuple[str, str]]) -> None:
         """See `ports.Ledger`."""
@@ -87,7 +95,7 @@ class MemoryLedger:
                     row.reason, row.retry_at = reason, None
                     self._db.keep(row)
 
-        await self._apply("decide", act)
+        await self._apply("decide", act, term)
 
     async def start(self, tokens: Sequence[str]) -> set[str]:
         """See `ports.Ledger`."""
@@ -129,17 +137,20 @@ class MemoryLedger:
             ]
             return {f.token for f in plain if self._end(f, _may_settle)}
 
-        return await self._apply("settle", act)
+        return await self._apply("settle", act, term)
 
-    async def _apply(self, name: str, act: Callable[[], T]) -> T:
-        await self._db.reach(self._link)
-        cut = self._db.take_cut(name)
-        while cut:
-            if cut == "reply":
-                act()
-            await self._db.reach(self._link)
-            cut = self._db.take_cut(name)
-        return act()
+    async def _apply(self, name: str, act: Callable[[], T], term: Term | None = None) -> T:
+        """Have it carried out; again, by the same numbers and tokens, where nobody knows whether it was."""
+        until, wait_s = math.inf, REPEAT_FIRST_S
+        while True:
+            try:
+                return await self._db.call(self._link, lambda call: act(), name, term)
+            except Unanswered:
+                until = min(until, trio.current_time() + REPEAT_S)
+                if trio.current_time() + wait_s > until:
+                    raise
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, 1.0)
 
     def _record(self, term: Term, generation: int, recording: Recording, number: int, token: str) -> Recorded:
         _check(recording)
