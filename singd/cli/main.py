@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "the output of a run"),
     "why": ("why", "the verdict of any instant, and its reason"),
     "plugins": ("plugins", "what is installed, what it offers, what failed to load"),
+    "drill": ("drill", "failover proved: real daemons in a scratch schema, their leaders killed and frozen"),
     "db": ("db", "the ledger's schema: migrate it, or print the SQL"),
 }
 """Verb -> (module in singd.cli, one line for people)."""

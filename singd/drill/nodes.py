@@ -1,0 +1,199 @@
+"""The daemons of a drill: real `singd run` processes, each with a state directory of its own.
+
+They are children of the drill, and end with it whatever ends it: the kernel kills them (PR_SET_PDEATHSIG), their
+keepers end what they ran. What they run writes a line into the witness, a file outside the ledger:
+
+    schedule  due instant  run  attempt  epoch
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from singd.cli.client import ask
+from singd.cli.paths import find
+from singd.core.units import format_duration
+from singd.drill.tally import Instant
+from singd.edges.worker import leftovers, proctree
+from singd.errors import EdgeError
+
+LEDGER_VARIABLE = "SINGD_DRILL_LEDGER"
+"""Where a daemon of a drill finds the ledger's url: it is in no file and in no argument."""
+INTERVALS = (100, 110, 130, 170, 190, 230)
+"""Milliseconds; hardly two of them are ever due at once, so the next instant is never far: about 40 a second."""
+STOP_S = 35.0
+"""A clean stop ends within 30 s; what does not is killed."""
+LOG_SHOWN = 6
+
+_RUN = "import sys; from singd.cli.main import main; sys.exit(main())"
+_WITNESS = 'echo "$SINGD_SCHEDULE $SINGD_DUE_AT $SINGD_RUN $SINGD_ATTEMPT $SINGD_EPOCH" >>"$0"'
+
+
+def schedules() -> Mapping[str, timedelta]:
+    """Schedule -> its interval."""
+    return {f"every_{ms}ms": timedelta(milliseconds=ms) for ms in INTERVALS}
+
+
+def configuration(schema: str, witness: Path) -> str:
+    """The daemons' file. A run of which nobody knows the end must not hold up the next: overlap is allowed."""
+    command = f'["/bin/sh", "-c", {_quoted(_WITNESS)}, {_quoted(str(witness))}]'
+    head = f'[database]\nurl = {{env = "{LEDGER_VARIABLE}"}}\nschema = "{schema}"\n'
+    tables = (
+        f'\n[schedules.{name}]\nevery = "{format_duration(step)}"\ncommand = {command}\noverlap = "allow"\ntimeout = "10s"\n'
+        for name, step in schedules().items()
+    )
+    return head + "".join(tables)
+
+
+def _quoted(text: str) -> str:
+    """As a TOML string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def witnessed(witness: Path) -> Sequence[Instant]:
+    """What the bodies told; a body that was killed while it wrote leaves at most its last line unfinished."""
+    lines = witness.read_text().splitlines(keepends=True) if witness.exists() else []
+    words = [line.split() for line in lines if line.endswith("\n")]
+    return [(word[0], datetime.fromisoformat(word[1])) for word in words if len(word) == 5]
+
+
+class Node:
+    """One daemon after another under one name."""
+
+    def __init__(self, name: str, directory: Path, ledger: str) -> None:
+        self.name = name
+        self.state = directory / name
+        self._config = directory / "singd.toml"
+        self._log = directory / f"{name}.log"
+        self._ledger = ledger
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start a daemon; returns at once."""
+        options = ["--config", str(self._config), "--state", str(self.state)]
+        command = [sys.executable, "-c", _RUN, "run", *options]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                start_new_session=True, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, without what would make it another daemon than the one meant."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_"))}
+        return {**kept, LEDGER_VARIABLE: self._ledger, "SINGD_NODE_NAME": self.name}
+
+    def kill(self) -> float:
+        """SIGKILL; the moment it was sent, on this machine's clock."""
+        return self._signal(signal.SIGKILL)
+
+    def freeze(self) -> float:
+        """SIGSTOP; as `kill`."""
+        return self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> float:
+        """SIGTERM; as `kill`."""
+        return self._signal(signal.SIGTERM)
+
+    async def resign(self) -> float:
+        """Ask it to hand leadership over, as `singd resign` does; as `kill`."""
+        sent = time.time()
+        paths = find(config=self._config, state=self.state, environ={})
+        await trio.to_thread.run_sync(partial(ask, paths, "resign"), abandon_on_cancel=True)
+        return sent
+
+    def _signal(self, number: signal.Signals) -> float:
+        if self._process is None:
+            raise EdgeError(f"{self.name} is not running")
+        sent = time.time()
+        self._process.send_signal(number)
+        return sent
+
+    async def gone(self, within_s: float) -> None:
+        """Until its process has ended; it is killed after so long."""
+        with trio.move_on_after(within_s):
+            while self.alive:  # noqa: ASYNC110 - a process has no event
+                await trio.sleep(0.02)
+        if self.alive and self._process is not None:
+            self._process.kill()
+            await trio.to_thread.run_sync(self._process.wait)
+
+    def end_leftovers(self) -> None:
+        """What a killed daemon's keeper has not ended yet. Blocks for up to two seconds."""
+        leftovers.end_leftovers(leftovers.mark_of(self.state))
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        with suppress(OSError):
+            return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_SHOWN:])
+        return ""
+
+
+class Cluster:
+    """All nodes of a drill."""
+
+    def __init__(self, count: int, directory: Path, schema: str, ledger: str) -> None:
+        self.witness = directory / "witness"
+        self._config = directory / "singd.toml"
+        self._config.write_text(configuration(schema, self.witness))
+        names = [f"drill-{number}" for number in range(1, count + 1)]
+        self.nodes = {name: Node(name, directory, ledger) for name in names}
+
+    def start(self) -> None:
+        """All at once."""
+        for node in self.nodes.values():
+            node.start()
+
+    def dead(self) -> Sequence[Node]:
+        """Those whose process is not there."""
+        return [node for node in self.nodes.values() if not node.alive]
+
+    def kill(self) -> None:
+        """All at once; whoever waits for their end has it."""
+        for node in self._living():
+            node.kill()
+
+    async def end(self, patience_s: float = STOP_S) -> int:
+        """A clean stop of all, then KILL; nothing of them is left afterwards.
+
+        Returns:
+            How many daemons there were to end.
+        """
+        living = self._living()
+        for node in living:
+            node.stop()
+            node.thaw()
+        async with trio.open_nursery() as nursery:
+            for node in living:
+                nursery.start_soon(node.gone, patience_s)
+        for node in self.nodes.values():
+            await trio.to_thread.run_sync(node.end_leftovers)
+        return len(living)
+
+    def _living(self) -> Sequence[Node]:
+        return [node for node in self.nodes.values() if node.alive]
+
+
+def _die_with_parent() -> None:
+    """In the child, before the program: a drill that is killed leaves no daemon behind."""
+    proctree.prctl(proctree.PR_SET_PDEATHSIG, signal.SIGKILL)
