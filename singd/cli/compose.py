@@ -27,7 +27,9 @@ from singd.daemon import Daemon, Parts
 from singd.edges.clock import SystemClock
 from singd.edges.control import serve_control
 from singd.edges.inline import InlineExecutor
+from singd.edges.local.ledger import LocalLedger
 from singd.edges.postgres.election import PostgresElection
+from singd.edges.postgres.intake import PostgresIntake
 from singd.edges.postgres.ledger import PostgresLedger
 from singd.edges.postgres.pool import Pool
 from singd.edges.postgres.presence import PostgresPresence
@@ -105,7 +107,7 @@ async def _daemon(setup: Setup, keeper: KeeperClient, databases: Databases, stop
     """Compose one daemon and run it until it is asked to end."""
     config = setup.accepted.config
     pool = Pool(databases.ledger("runtime"), config.database.schema)
-    parts = _parts(setup, keeper, databases, pool)
+    parts, local = _parts(setup, keeper, databases, pool)
     daemon = Daemon(parts)
     try:
         async with trio.open_nursery() as nursery:
@@ -113,6 +115,7 @@ async def _daemon(setup: Setup, keeper: KeeperClient, databases: Databases, stop
             await daemon.run()
             nursery.cancel_scope.cancel()
     finally:
+        local.close()
         pool.close()
 
 
@@ -121,7 +124,7 @@ async def _stop_when(stop: trio.Event, daemon: Daemon) -> None:
     daemon.stop()
 
 
-def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool) -> Parts:
+def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool) -> tuple[Parts, LocalLedger]:
     config, bound, clock = setup.accepted.config, setup.accepted.bound, SystemClock()
     role = os.environ.get("SINGD_NODE_ROLE") or config.node.role
     name = os.environ.get("SINGD_NODE_NAME") or config.node.name or socket.gethostname()
@@ -130,7 +133,8 @@ def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool)
     tasks = {item.task.name: item.task for item in bound.values() if item.task}
     migrations = Migrations(databases, config.database.schema, bound, setup.welcome)
     setup.welcome.database = databases.describe
-    return Parts(
+    local = LocalLedger(setup.paths.state / "journal.db", node, clock)
+    parts = Parts(
         node=node,
         clock=clock,
         presence=PostgresPresence(databases.ledger("runtime"), config.database.schema),
@@ -149,7 +153,11 @@ def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool)
         prepare=migrations.apply,
         control=partial(_control, setup, databases, pool),
         started_at=setup.started_at,
+        local=local,
+        outbox=local,
+        intake=PostgresIntake(pool),
     )
+    return parts, local
 
 
 async def _control(
