@@ -56,6 +56,11 @@ class Attendance:
         self._over = trio.Event()
         self.taken = False
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether it has, by the last that was heard of it."""
+        return self._registered.is_set()
+
     async def registered(self) -> None:
         """Until the ledger has this node under its name."""
         await self._registered.wait()

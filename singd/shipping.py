@@ -31,14 +31,15 @@ async def ship(
     while True:
         try:
             await registered()
-            await _ship_all(outbox, intake, node, emit)
+            await ship_all(outbox, intake, node, emit)
         except EdgeError:
             await trio.sleep(RETRY_S)  # that the ledger is away is told by presence
         else:
             await outbox.changed()
 
 
-async def _ship_all(outbox: Outbox, intake: Intake, node: NodeInfo, emit: Emit) -> None:
+async def ship_all(outbox: Outbox, intake: Intake, node: NodeInfo, emit: Emit) -> None:
+    """Ship what there is now; EdgeError where the ledger, or the journal, cannot be reached."""
     while batch := await outbox.unshipped(BATCH):
         strange = await intake.take_in(node, outbox.origin, batch)
         await outbox.shipped([one.number for one in batch])
