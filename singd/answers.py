@@ -14,7 +14,7 @@ from singd.core.history import AttemptRow, Judgement, OccurrenceRow, expand
 from singd.core.trigger import next_after
 from singd.core.units import format_duration
 from singd.core.values import At, Every, Log, Overlap, Schedule, State, Trigger
-from singd.views import LeaderView, ScheduleView, Snapshot, Trouble
+from singd.views import ScheduleView, Snapshot, Trouble
 
 NEXT_RUNS = 3
 LATE = timedelta(seconds=10)
@@ -61,14 +61,12 @@ _FACTS = (
 )
 
 
-def standing(found: Snapshot, leader: LeaderView | None) -> dict[str, Any]:
-    """The calm facts of `singd status`; `leader` is the ledger's word, where it could be read."""
-    facts = {name: plain(getattr(found, name)) for name in _FACTS}
-    led = {"leader": found.leader or (leader.node if leader else ""), "leader_epoch": leader and leader.epoch}
-    return facts | led | {
+def standing(found: Snapshot) -> dict[str, Any]:
+    """The calm facts of `singd status` that this node knows by itself (`singd.cluster` has the others)."""
+    return {name: plain(getattr(found, name)) for name in _FACTS} | {
         "at": text(found.now), "uptime_s": round((found.now - found.started_at).total_seconds(), 3),
         "running": [plain(asdict(run)) for run in found.running],
-        "leader_silent_s": leader and round(leader.silent_s, 3), "schedules": len(found.schedules), "next": next_runs(found),
+        "schedules": len(found.schedules), "next": next_runs(found),
     }  # fmt: skip
 
 
@@ -116,18 +114,9 @@ def counted_out(
     return {"runs": entries, "more": len(entries) < len(kept)}
 
 
-def with_abandoned(entries: Sequence[dict[str, Any]], found: Snapshot) -> list[dict[str, Any]]:
-    """The entries; `abandoned` is true in those that the ledger has as running and nobody runs: their daemon is gone."""
-    here = {run.run_id for run in found.running}
-    return [
-        one | {"abandoned": one["state"] == State.RUNNING and one["run_id"] not in here and one["epoch"] != found.epoch}
-        for one in entries
-    ]  # fmt: skip
-
-
 _NO_ATTEMPT = dict.fromkeys(
     ("attempt", "node", "epoch", "state", "started_at", "finished_at", "result", "error")
-)
+) | {"abandoned": False}
 
 
 def _attempt(last: AttemptRow | None) -> dict[str, Any]:
@@ -137,6 +126,7 @@ def _attempt(last: AttemptRow | None) -> dict[str, Any]:
         "attempt": last.number, "node": last.node, "epoch": last.epoch, "state": str(last.state),
         "started_at": text(last.started_at), "finished_at": text(last.finished_at),
         "result": plain(last.result), "error": last.error,
+        "abandoned": last.abandoned,
     }  # fmt: skip
 
 
@@ -199,7 +189,7 @@ def _bad_end(last: OccurrenceRow, now: datetime) -> Iterator[Trouble]:
 
 
 def explained(
-    name: str, at: datetime, found: Snapshot, schedule: Schedule | None, judged: Judgement
+    name: str, at: datetime, found: Snapshot, schedule: Schedule | None, judged: Judgement, leader: str = ""
 ) -> dict[str, Any]:
     """The answer to `singd why`."""
     row = judged.row
@@ -208,7 +198,7 @@ def explained(
         "verdict": row and row.verdict, "reason": row.reason if row else "", "outcome": row and row.outcome,
         "configured": schedule is not None, "enabled": schedule is None or schedule.enabled,
         "trigger": schedule and trigger_text(schedule.trigger),
-        "before": text(judged.before), "after": text(judged.after), "leader": found.leader, "node_state": found.state,
+        "before": text(judged.before), "after": text(judged.after), "leader": found.leader or leader, "node_state": found.state,
         "occurrence": row and entry(row), "attempts": [plain(asdict(one)) for one in row.attempts] if row else [],
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -22,7 +22,6 @@ from singd.answers import (
     begun_late,
     behind,
     counted_out,
-    entry,
     explained,
     listed,
     output_from,
@@ -30,16 +29,16 @@ from singd.answers import (
     problems_of,
     standing,
     text,
-    with_abandoned,
 )
 from singd.bounds import RUNS_DEFAULT, RUNS_MAX
+from singd.cluster import cluster_facts, cluster_problems, in_progress, node_problems
+from singd.core.cluster import Cluster
 from singd.core.history import AttemptRow, Judgement, OccurrenceRow, judge
 from singd.core.values import Log, Schedule
 from singd.errors import EdgeError
 from singd.views import (
     BadRequest,
     DaemonView,
-    LeaderView,
     LedgerView,
     NotFound,
     RunningAttempt,
@@ -60,8 +59,8 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 LEDGER_PATIENCE_S = 2.0
 """Of the control socket's 5 s: with an answer that lacks the ledger's part there is still time to say so."""
 NEAR_RUNS = 3
-RECENT = 100
-"""Newest rows among which `status` looks for attempts that a dead daemon left."""
+RUNNING_MOST = 100
+"""Attempts in progress that `status` tells of."""
 
 
 class ControlHandlers:
@@ -82,14 +81,13 @@ class ControlHandlers:
         """What is wrong, then the facts."""
         found = self._daemon.snapshot()
         latest, trouble = await self._read(self._ledger.latest)
-        leader, recent = (None if trouble else (await self._read(self._led_and_recent))[0]) or (None, ())
-        answer = await trio.to_thread.run_sync(_status, found, leader, latest or {}, trouble)
-        left = [one for one in with_abandoned([entry(row) for row in recent], found) if one["abandoned"]]
-        return {"status": answer["status"] | {"abandoned": left}}
+        cluster, rows = (None if trouble else (await self._read(self._cluster_and_rows))[0]) or (None, ())
+        answer = await trio.to_thread.run_sync(_status, found, cluster, latest or {}, trouble)
+        return {"status": answer | in_progress(found, rows)}
 
-    async def _led_and_recent(self) -> tuple[LeaderView | None, Sequence[OccurrenceRow]]:
+    async def _cluster_and_rows(self) -> tuple[Cluster, Sequence[OccurrenceRow]]:
         """Both within one patience: `status` answers in time though the ledger is slow."""
-        return await self._ledger.leader(), await self._ledger.runs(None, None, RECENT)
+        return await self._ledger.cluster(), await self._ledger.running(RUNNING_MOST)
 
     async def list(self, request: Mapping[str, Any]) -> Answer:
         """Every schedule with its trigger, next instant and last end."""
@@ -116,8 +114,7 @@ class ControlHandlers:
         rows = await self._ledger.runs(name or None, since, limit + 1)
         if not rows and name and name not in triggers:
             raise _no_such_schedule(name, triggers)
-        answer = await trio.to_thread.run_sync(counted_out, rows, triggers, since, limit)
-        return answer | {"runs": with_abandoned(answer["runs"], self._daemon.snapshot())}
+        return await trio.to_thread.run_sync(counted_out, rows, triggers, since, limit)
 
     async def why(self, request: Mapping[str, Any]) -> Answer:
         """The verdict of any instant, and its reason."""
@@ -132,7 +129,13 @@ class ControlHandlers:
         near = await self._ledger.runs(name, None, NEAR_RUNS) if judged.state == "not_an_instant" else ()
         around = await self._around(name, found, schedule, judged)
         recorded = {"recorded": [text(row.due_at) for row in near]}
-        return {"why": explained(name, at, found, schedule, judged) | recorded | around}
+        leader = await self._leader() if judged.state == "pending" else ""
+        return {"why": explained(name, at, found, schedule, judged, leader) | recorded | around}
+
+    async def _leader(self) -> str:
+        """Who leads, by the ledger: the one that is to deal with what is due."""
+        leading = (await self._ledger.cluster()).leading
+        return leading.node if leading else ""
 
     async def _around(
         self, name: str, found: Snapshot, schedule: Schedule | None, judged: Judgement
@@ -156,8 +159,6 @@ class ControlHandlers:
         if not isinstance(offset, int) or offset < 0:
             raise BadRequest("the offset is not a number of bytes")
         live = self._daemon.live_log(row.occurrence_id) if not attempt.state.terminal else None
-        shown = entry(replace(row, attempts=(attempt,)))
-        [now] = with_abandoned([shown], self._daemon.snapshot()) if live is None else [shown]
         log = live or await self._ledger.log(row.occurrence_id, attempt.number)
         data, gap, end = output_from(log or Log(), offset)
         return {
@@ -165,7 +166,8 @@ class ControlHandlers:
                 "run_id": str(row.occurrence_id), "attempt": attempt.number, "schedule": row.schedule, "due_at": text(row.due_at),
                 "state": str(attempt.state), "over": attempt.state.terminal, "kept": log is not None,
                 "data": base64.b64encode(data).decode("ascii"), "gap": gap, "offset": end, "error": attempt.error,
-                "node": attempt.node, "abandoned": now.get("abandoned", False),
+                "node": attempt.node, "abandoned": live is None and attempt.abandoned,
+                "elsewhere": live is None and not attempt.state.terminal and attempt.node != self._daemon.snapshot().node,
             }
         }  # fmt: skip
 
@@ -203,13 +205,15 @@ class ControlHandlers:
 
 def _status(
     found: Snapshot,
-    leader: LeaderView | None,
+    cluster: Cluster | None,
     latest: Mapping[str, OccurrenceRow],
     trouble: Sequence[Trouble],
-) -> Answer:
+) -> dict[str, Any]:
     """In a thread, like `_list`: thousands of schedules take a while, and the daemon has instants to keep."""
-    problems = [*found.troubles, *trouble, *problems_of(found, latest)]
-    return {"status": standing(found, leader) | {"problems": [asdict(problem) for problem in problems]}}
+    shared = cluster_problems(found, cluster) if cluster else ()
+    problems = [*found.troubles, *trouble, *shared, *node_problems(found), *problems_of(found, latest)]
+    facts = standing(found) | cluster_facts(found, cluster)
+    return facts | {"problems": [asdict(problem) for problem in problems]}
 
 
 def _list(found: Snapshot, latest: Mapping[str, OccurrenceRow], trouble: Sequence[Trouble]) -> Answer:

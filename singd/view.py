@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from singd.control import RunningAttempt, ScheduleView, Setting, Snapshot, Trouble
-from singd.core.values import Log, Schedule
+from singd.core.values import Log, Schedule, Scope
 from singd.daemon import Daemon
 from singd.events import LedgerAway, NameInUse
+from singd.views import RunningAttempt, ScheduleView, Setting, Snapshot, Trouble, Unshipped
 
 Settings = Callable[[str], Sequence[Setting]]
 
@@ -22,6 +22,7 @@ class View:
         settings: Effective values of a schedule with their origins.
         troubles: Standing facts an operator should know, asked each time.
         elsewhere: Schedules of another role, which rest on this node.
+        unshipped: What the local journal has and the ledger has not, asked each time.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class View:
         settings: Settings,
         troubles: Callable[[], Sequence[Trouble]],
         elsewhere: Sequence[Schedule] = (),
+        unshipped: Callable[[], Unshipped] = Unshipped,
     ) -> None:
         self._daemon = daemon
         self._database = database
@@ -39,6 +41,7 @@ class View:
         self._settings = settings
         self._troubles = troubles
         self._elsewhere = elsewhere
+        self._unshipped = unshipped
 
     def snapshot(self) -> Snapshot:
         """What is so at this moment."""
@@ -60,6 +63,8 @@ class View:
             schedules=self._schedules(),
             running=self._running(),
             troubles=(*self._waiting(), *self._troubles()),
+            skew_s=parts.election.skew_s,
+            unshipped=self._unshipped(),
         )
 
     def settings(self, schedule: str) -> Sequence[Setting]:
@@ -114,6 +119,7 @@ class View:
                 run.schedule.name,
                 run.attempt.occurrence.due_at,
                 run.attempt.epoch,
+                run.schedule.scope is Scope.NODE,
             )
             for run in self._daemon.running()
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from singd.core.cluster import Cluster
 from singd.core.history import Known, OccurrenceRow
 from singd.core.values import Log, Schedule
 from singd.errors import SingdError
@@ -37,13 +38,22 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class RunningAttempt:
-    """An attempt in progress on this node."""
+    """An attempt in progress on this node. `node_scope`: of one of its own schedules, recorded in its local journal."""
 
     run_id: str
     attempt: int
     schedule: str
     due_at: datetime
     epoch: int
+    node_scope: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unshipped:
+    """Rows of the local journal that the ledger does not have yet; `since`: the oldest one's instant."""
+
+    count: int = 0
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +86,13 @@ class Snapshot:
     """What is so in the daemon at this moment; no credentials in it.
 
     Attributes:
-        state: `starting`, `leading`, `standing by`, `no database` or `stopping`.
+        state: `starting`, `leading`, `standing by` (another node leads, or is about to), `name taken` (by another live
+            daemon), `no ledger` (it is away), `refused` (it is there, and no ledger to lead with) or `stopping`.
         database: Where the ledger is, for people.
         epoch, trust_s: Of this node's term; None where it does not lead.
         leader: Name of the leading node; "" = not known here.
+        skew_s: By how much this node's clock is ahead of the database's.
+        unshipped: What the local journal has and the ledger has not.
     """
 
     node: str
@@ -97,6 +110,8 @@ class Snapshot:
     schedules: Sequence[ScheduleView] = ()
     running: Sequence[RunningAttempt] = ()
     troubles: Sequence[Trouble] = ()
+    skew_s: float = 0.0
+    unshipped: Unshipped = Unshipped()
 
 
 class DaemonView(Protocol):
@@ -111,19 +126,6 @@ class DaemonView(Protocol):
     def live_log(self, occurrence_id: int) -> Log | None:
         """What the running attempt of an occurrence has written so far; None where none runs here."""
         ...
-
-
-class LeaderView(Protocol):
-    """Who led last, by the ledger. `silent_s`: seconds since its last heartbeat."""
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def node(self) -> str: ...
-
-    @property
-    def silent_s(self) -> float: ...
 
 
 class LedgerView(Protocol):
@@ -153,6 +155,10 @@ class LedgerView(Protocol):
         """The kept output of an attempt that is over; None where none is kept (any more)."""
         ...
 
-    async def leader(self) -> LeaderView | None:
-        """Who leads, or led last; None if nobody ever did."""
+    async def running(self, limit: int) -> Sequence[OccurrenceRow]:
+        """What is in progress on any node, the oldest first, each with its last attempt."""
+        ...
+
+    async def cluster(self) -> Cluster:
+        """The nodes, who leads, and the newest changes of leader."""
         ...

@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         f"{found['schedule']} run {found['run_id']} attempt {found['attempt']} on {found['node']}: {found['state']}"
     )
     _write(found)
+    if args.follow and found["elsewhere"]:
+        say(f"it runs on {found['node']}: its output comes here when it is over")
     if args.follow:
         found = _follow(paths, found)
     _epilogue(found, args.follow)
@@ -80,16 +82,21 @@ def _epilogue(found: Mapping[str, Any], followed: bool) -> None:
     if found["abandoned"]:
         say(ABANDONED)
     elif not found["kept"]:
-        gone = (
-            "has written nothing so far, or runs on another node"
-            if not found["over"]
-            else "is not kept any more, or there was none"
-        )
-        say(f"its output {gone}")
+        say(_missing(found))
     if found["error"]:
         say(found["error"])
     elif followed:
         say(f"{found['state']}")
+
+
+def _missing(found: Mapping[str, Any]) -> str:
+    if found["elsewhere"]:
+        return f"it runs on {found['node']}: `singd logs {found['run_id']} -f` there shows its output, here it is only when it is over"
+    return (
+        "its output is not kept any more, or there was none"
+        if found["over"]
+        else "it has written nothing so far"
+    )
 
 
 def _as_json(found: Mapping[str, Any]) -> dict[str, Any]:

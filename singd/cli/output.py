@@ -117,9 +117,9 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
 
 
 _STYLES = {
-    "red": ("failed", "timed_out", "lost", "missed", "late", "failing", "unavailable"),
-    "yellow": ("skipped", "superseded", "cancelled", "disabled"),
-    "green": ("succeeded",),
+    "red": ("failed", "timed_out", "lost", "missed", "late", "failing", "unavailable", "wrong"),
+    "yellow": ("skipped", "superseded", "cancelled", "disabled", "gone", "warning"),
+    "green": ("succeeded", "leads", "ok"),
 }
 _STYLE_OF = {word: style for style, words in _STYLES.items() for word in words}
 

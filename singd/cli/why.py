@@ -9,7 +9,18 @@ from typing import Any
 
 from singd.cli.client import ask
 from singd.cli.instants import parse_instant
-from singd.cli.output import instant, local, paint, print_json, printable, relative, rfc3339, span, style_of
+from singd.cli.output import (
+    ABANDONED,
+    instant,
+    local,
+    paint,
+    print_json,
+    printable,
+    relative,
+    rfc3339,
+    span,
+    style_of,
+)
 from singd.cli.paths import find
 
 Why = Mapping[str, Any]
@@ -72,6 +83,7 @@ def _ran(why: Why) -> list[str]:
         *_reason(row),
         *_late(why),
         *map(_attempt, why["attempts"]),
+        *([f"{ABANDONED[0].upper()}{ABANDONED[1:]}."] if row["abandoned"] else []),
         *_run(row),
     ]
 
@@ -196,10 +208,14 @@ def _beyond_retention(why: Why) -> list[str]:
 
 
 def _pending(why: Why) -> list[str]:
-    led = f"{why['leader']} leads" if why["leader"] else f"This node is {why['node_state']}"
+    led = (
+        f"{why['leader']} leads, and its"
+        if why["leader"]
+        else "Nobody leads at the moment; the next leader's"
+    )
     return [
         _head(why, "it came due, and nobody has dealt with it yet"),
-        f"{led}; the next leader's plan covers it: within the grace it runs, later catch_up decides. `singd status` says more.",
+        f"{led} plan covers it: within the grace it runs, later catch_up decides. `singd status` says more.",
     ]
 
 

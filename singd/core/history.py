@@ -33,7 +33,11 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One attempt as the ledger has it. `error` is "" where there is none."""
+    """One attempt as the ledger has it. `error` is "" where there is none.
+
+    Attributes:
+        abandoned: It is running by the ledger's word, but silent, and the daemon that began it is not live any more.
+    """
 
     number: int
     state: State
@@ -44,6 +48,7 @@ class AttemptRow:
     error: str = ""
     result: Mapping[str, Any] | None = None
     claimed_at: datetime | None = None
+    abandoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,7 +358,7 @@ async def test_why_says_what_a_late_run_waited_for(tmp_path: Path) -> None:
 
 
 async def test_what_a_dead_daemon_ran_is_said_to_be_abandoned(tmp_path: Path) -> None:
-    left = AttemptRow(1, State.RUNNING, 41, "sing-1", T)
+    left = AttemptRow(1, State.RUNNING, 41, "sing-1", T, abandoned=True)
     ledger = FakeLedger([ran(11, "often", T, left), ran(12, "often", T + MINUTE, attempt(1, State.RUNNING))])
     daemon = FakeDaemon([OFTEN])
     found = await answer(tmp_path, daemon, ledger, "runs", "often")

@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from singd.control import ControlHandlers, RunningAttempt, ScheduleView, Setting, Snapshot
+from singd.core.cluster import Cluster, LeaderRow, NodeRow, TermRow
 from singd.core.cron import Cron
 from singd.core.history import AttemptRow, Known, OccurrenceRow
 from singd.core.values import CommandCall, Log, Schedule, State, Trigger
@@ -41,6 +42,13 @@ def ran(
     """A row that ran; with one attempt that succeeded unless told otherwise."""
     values = {"verdict": "ran"} | more
     return OccurrenceRow(number, name, due_at, "command", 3, attempts=attempts or (attempt(),), **values)  # type: ignore[arg-type]
+
+
+LED = Cluster(
+    LeaderRow(42, "sing-1", "p1", T, 0.4, True), [NodeRow("sing-1", "singularity", "0.1.0", "p1", T, True, "c" * 64)],
+    [TermRow(42, "sing-1", T, T - timedelta(seconds=1))], 3, "c" * 64,
+)  # fmt: skip
+"""One node, which leads."""
 
 
 @dataclass
@@ -79,6 +87,7 @@ class FakeLedger:
     kept_from: datetime | None = None
     logs: Mapping[tuple[int, int], Log] = field(default_factory=dict)
     away: bool = False
+    nodes: Cluster = LED
 
     async def runs(self, schedule: str | None, since: datetime | None, limit: int) -> Sequence[OccurrenceRow]:
         await self._reach()
@@ -113,8 +122,13 @@ class FakeLedger:
         await self._reach()
         return self.logs.get((occurrence_id, number))
 
-    async def leader(self) -> None:
+    async def running(self, limit: int) -> Sequence[OccurrenceRow]:
         await self._reach()
+        return [row for row in self.rows if row.attempts and not row.attempts[-1].state.terminal][:limit]
+
+    async def cluster(self) -> Cluster:
+        await self._reach()
+        return self.nodes
 
     async def _reach(self) -> None:
         await trio.lowlevel.checkpoint()

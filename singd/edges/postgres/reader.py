@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +10,10 @@ import psycopg
 import trio
 
 from singd.bounds import RUNS_MAX
+from singd.core.cluster import Cluster, LeaderRow, NodeRow, TermRow
 from singd.core.history import AttemptRow, Known, OccurrenceRow
 from singd.core.values import Log, State
-from singd.edges.postgres import text
+from singd.edges.postgres import keys, text
 from singd.edges.postgres.failure import PostgresError, translate
 from singd.edges.postgres.pool import CALL_S, Pool
 from singd.edges.postgres.statements import Row, run
@@ -22,14 +22,8 @@ MOST_ROWS = RUNS_MAX + 1
 """Rows in one answer at most, of which the last only tells that there are more; a range row counts as one."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderRow:
-    """Who leads. `silent_s`: seconds since its last heartbeat, by the server's clock."""
-
-    epoch: int
-    node: str
-    elected_at: datetime
-    silent_s: float
+TERMS = 5
+"""Changes of leader in one answer."""
 
 
 class LedgerReader:
@@ -79,10 +73,23 @@ class LedgerReader:
         rows = await self._ask("view_log", {"id": occurrence_id, "number": number})
         return Log(*rows[0]) if rows else None
 
-    async def leader(self) -> LeaderRow | None:
-        """Who led last, and how long it has been silent; None if nobody ever led."""
-        rows = await self._ask("view_leader", {})
-        return LeaderRow(*rows[0]) if rows else None
+    async def running(self, limit: int) -> Sequence[OccurrenceRow]:
+        """What is in progress on any node, each with its last attempt."""
+        return [_with_last(row) for row in await self._ask("view_running", {"limit": min(limit, MOST_ROWS)})]
+
+    async def cluster(self) -> Cluster:
+        """The nodes, who leads, and the newest changes of leader."""
+        classid, objid = keys.halves(keys.leader_key(self._pool.schema))
+        leader = await self._ask("view_leader", {"classid": classid, "objid": objid})
+        nodes = await self._ask("view_nodes", {})
+        terms = await self._ask("view_terms", {"limit": TERMS})
+        generation = await self._ask("view_generation", {})
+        return Cluster(
+            LeaderRow(*leader[0]) if leader else None,
+            [NodeRow(*row) for row in nodes],
+            [TermRow(*row) for row in terms],
+            *(generation[0] if generation else (None, "")),
+        )
 
     async def _ask(self, name: str, values: Mapping[str, Any]) -> list[Row]:
         """One statement; once more on a fresh connection if the first turns out to be broken."""
@@ -123,5 +130,7 @@ def _occurrence(row: Row, attempts: tuple[AttemptRow, ...]) -> OccurrenceRow:
 
 
 def _attempt(row: Row) -> AttemptRow:
-    number, state, epoch, node, started_at, finished_at, error, result, claimed_at = row[12:21]
-    return AttemptRow(number, State(state), epoch, node, started_at, finished_at, error, result, claimed_at)
+    number, state, epoch, node, started_at, finished_at, error, result, claimed_at, abandoned = row[12:22]
+    return AttemptRow(
+        number, State(state), epoch, node, started_at, finished_at, error, result, claimed_at, abandoned
+    )

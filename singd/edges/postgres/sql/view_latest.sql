@@ -8,6 +8,6 @@ CROSS JOIN LATERAL (
     ORDER BY x.due_at DESC, x.id DESC LIMIT 1
 ) o
 LEFT JOIN LATERAL (
-    SELECT number, state, epoch, node, started_at, finished_at, error, result, claimed_at
+    SELECT number, state, epoch, node, started_at, finished_at, error, result, claimed_at, false AS abandoned
     FROM attempt WHERE occurrence_id = o.id AND number = o.attempts
 ) a ON true
