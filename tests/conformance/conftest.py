@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 from support.postgres import RUNTIME, Server, pg15, pg18
 
+from singd.core.cluster import TermRow
 from singd.core.values import Occurrence, Recorded, Recording, Verdict
 from singd.edges.memory import MemoryDatabase, MemoryElection, MemoryLedger, MemoryPresence, MemoryReader
 from singd.edges.postgres.election import PostgresElection
@@ -98,6 +99,24 @@ class World:
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                 f"WHERE application_name IN ({sessions})"
             )
+
+    async def terms(self) -> list[TermRow]:
+        """What is kept of changes of leader, newest first."""
+        if self.database is not None:
+            return list(reversed(self.database.terms))
+        assert self.server is not None
+        statement = (
+            f"SELECT epoch, node, elected_at, last_seen_at FROM {self.schema}.term ORDER BY epoch DESC"
+        )
+        return [TermRow(*row) for row in self.server.execute(statement)]
+
+    def skip_epochs(self, count: int) -> None:
+        """As if so many terms had passed."""
+        if self.database is not None:
+            self.database.epoch += count
+        else:
+            assert self.server is not None
+            self.server.execute(f"UPDATE {self.schema}.leader SET epoch = epoch + {count}")
 
     async def record(self, term: Term, *recordings: Recording, **cursors: datetime) -> list[Recorded]:
         return list(await self.ledger.record(term, 1, recordings, cursors))

@@ -175,7 +175,10 @@ class MemoryElection:
             raise TermLost(f"epoch {term.epoch} is over: {refusal}")
 
     def _prove(self, session: Session, term: Term) -> bool:
-        return self._database.leader is session and self._database.epoch == term.epoch
+        if self._database.leader is not session or self._database.epoch != term.epoch:
+            return False
+        self._database.seen_at = self._database.clock.now()
+        return True
 
     async def _compared(self, proved: Callable[[Session], bool], name: str) -> str | None:
         """Ask, and with the answer compare the clocks; why this node may not lead, None if it may."""

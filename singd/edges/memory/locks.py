@@ -22,6 +22,7 @@ from functools import partial
 import outcome
 import trio
 
+from singd.core.cluster import TermRow
 from singd.edges.memory.rows import Change
 from singd.edges.memory.wire import PENDING, Call, Timeline
 from singd.errors import EdgeError
@@ -29,6 +30,8 @@ from singd.ports import Clock, NodeInfo
 
 LOCK_WAIT_S = 1.0
 """How long one request waits for the leader's lock, as `singd.wait_for_lock` under its lock_timeout."""
+
+TERMS_KEPT = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +70,8 @@ class Locks:
         self.startup_at: datetime | None = None
         self.startups: dict[uuid.UUID, datetime | None] = {}
         self.sessions: list[Session] = []
+        self.terms: list[TermRow] = []
+        self.seen_at: datetime | None = None
         self._queue: deque[Session] = deque()
         self._electing: deque[Callable[[], None]] = deque()
 
@@ -123,7 +128,7 @@ class Locks:
         if session not in self.sessions:
             return
         self.sessions.remove(session)
-        self.note("ended", None, session.node)
+        self.note("closed", None, session.node, session.purpose)
         if session.waiting is not None:
             waiting, session.waiting = session.waiting, None
             if session in self._queue:
@@ -138,7 +143,7 @@ class Locks:
         now = trio.current_time()
         for session in list(self.sessions):
             if session.waiting is None and now - session.heard > session.lease_s:
-                self.note("expired", None, session.node, self.leader is session)
+                self.note("expired", None, session.node, session.purpose, self.leader is session)
                 self.end(session)
 
     def wait_for_leader(self, session: Session, call: Call) -> object:
@@ -194,6 +199,9 @@ class Locks:
             return None
         self.epoch += 1
         self.elected = session.node
+        self.terms.append(TermRow(self.epoch, session.node.name, self.clock.now(), self.seen_at))
+        self.terms = [term for term in self.terms if term.epoch > self.epoch - TERMS_KEPT]
+        self.seen_at = self.clock.now()
         session.heard = trio.current_time()
         self.note("elected", self.epoch, session.node)
         return self.epoch
