@@ -19,6 +19,7 @@ from singd.core.values import (
     Isolation,
     Occurrence,
     Overlap,
+    Override,
     Recording,
     Schedule,
     Startup,
@@ -35,11 +36,17 @@ RUNS, WAITS, RETRIES, READY = "runs", "waits", "waits for its retry", "waits for
 
 @dataclass(slots=True)
 class Unfinished:
-    """An occurrence that is not done; `doing`: one of RUNS, WAITS (for its turn), RETRIES, READY."""
+    """An occurrence that is not done.
+
+    Attributes:
+        doing: One of RUNS, WAITS (for its turn), RETRIES, READY.
+        unwanted: Why no attempt follows the one that runs; "" = one may.
+    """
 
     occurrence_id: int
     doing: str = WAITS
     retries_used: int = 0
+    unwanted: str = ""
 
 
 @dataclass(slots=True)
@@ -121,6 +128,20 @@ def judge(line: Line, due_at: datetime, *, backlog: bool, behind: bool = False) 
     schedule, occurrence = line.schedule, Occurrence(line.schedule.name, due_at, line.owner)
     if not schedule.enabled:
         return Due(line, Recording(occurrence, schedule.task, Verdict.SKIPPED, "enabled = false"))
+    return _admitted(line, occurrence, backlog=backlog, behind=behind)
+
+
+def by_hand(line: Line, asked: Override) -> Due:
+    """What an operator triggers: due when it was asked, judged as an instant whose time comes.
+
+    That its schedule is disabled or paused is about the schedule's own instants.
+    """
+    occurrence = Occurrence(line.schedule.name, asked.asked_at, line.owner, asked.wish.request)
+    return _admitted(line, occurrence)
+
+
+def _admitted(line: Line, occurrence: Occurrence, *, backlog: bool = False, behind: bool = False) -> Due:
+    schedule = line.schedule
     admission, reason = admit(schedule.policy.overlap, line.blocker(), backlog=backlog)
     if admission is Admission.SKIP:
         return Due(line, Recording(occurrence, schedule.task, Verdict.SKIPPED, reason))

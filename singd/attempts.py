@@ -18,7 +18,7 @@ class Run:
         retries_used: Attempts of the same occurrence that failed or timed out before.
         claimed, renewed: Seconds on the boot clock: when the ledger answered the claim; when the start or the last
             answered beat was sent (0.0: not started).
-        unwanted: Why it was cancelled before its executor had it; "" = it was not.
+        unwanted: Why nobody wants it any more: it does not begin, and no other follows it; "" = it is wanted.
     """
 
     attempt: Attempt
@@ -47,14 +47,14 @@ class Ended:
 
 def finish_of(run: Run, report: Report, now: datetime) -> Finish:
     """What the ledger is to write at an attempt's end, with the time of the next one if one follows."""
-    retry_at = after_report(run.schedule.policy, report, run.attempt.number, run.retries_used, now)
+    follows = after_report(run.schedule.policy, report, run.attempt.number, run.retries_used, now)
     return Finish(
         report.token,
         report.state,
         report.error,
         report.result,
         report.skipped,
-        retry_at,
+        None if run.unwanted else follows,
         datetime.fromtimestamp(report.started_at, UTC) if report.begun else None,
         datetime.fromtimestamp(report.finished_at, UTC) if report.finished_at else now,
         report.log,

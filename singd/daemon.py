@@ -6,6 +6,7 @@
     │                                attempts live through changes of leader
     ├── shipping                     what the local journal has and the ledger has not
     └── presence                     the node's name (singd.presence); while nobody else has it:
+        ├── desk                     what operators ask (singd.overrides)
         ├── node scheduling          plan -> local journal -> start, whether or not the ledger is there
         └── campaign … repeat        (singd.leadership)
             └── term (epoch 42)      cancelled when the session, the lock or the trust is lost
@@ -19,6 +20,7 @@ Stopping: leadership is given back first (nothing new is planned), running attem
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,7 +30,7 @@ from singd.agenda import Line
 from singd.attempts import Run
 from singd.core.trigger import identity
 from singd.core.units import counted
-from singd.core.values import Isolation, Schedule, Scope, Startup
+from singd.core.values import CLUSTER, Isolation, Schedule, Scope, Startup
 from singd.errors import EdgeError
 from singd.events import (
     Campaigning,
@@ -43,6 +45,7 @@ from singd.events import (
 )
 from singd.executing import Executing
 from singd.leadership import Trust, lead, leaves
+from singd.overrides import Desk
 from singd.ports import (
     Clock,
     Election,
@@ -58,7 +61,7 @@ from singd.ports import (
 from singd.presence import Attendance
 from singd.runner import Provide, Runner
 from singd.scheduler import NodeScope, Scheduler
-from singd.shipping import ship
+from singd.shipping import ship, ship_all
 
 DRAIN_S = 20.0
 """What is left of the shutdown deadline of 30 s after TERM, kill grace (5 s), KILL and the recording of ends."""
@@ -69,6 +72,9 @@ Serve = Callable[["Daemon", trio.TaskStatus[None]], Awaitable[None]]
 NODE_TERM = Term(0)
 """Of a node's own schedules there is one planner, the daemon that holds the state directory: no epoch to compare."""
 JOURNAL_RETRY_S = 5.0
+BRIEF_S = 2.0
+"""Node schedules wait no longer for the ledger to say what is paused."""
+SHIP_REST_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class Parts:
         ledger: The cluster's.
         local: The node's own, the local journal.
         outbox, intake: What ships the one to the other.
+        overrides: What operators ask of the cluster.
         schedules: The generation in force, already bound to the catalogue; those of another role are left out.
         content_hash: Identity of that generation.
         prepare: Run before each registration (migrations); raises EdgeError where cluster work has to wait.
@@ -100,10 +107,10 @@ class Parts:
     prepare: Callable[[], Awaitable[None]]
     control: Serve
     started_at: datetime
+    overrides: Overrides
     local: Ledger | None = None
     outbox: Outbox | None = None
     intake: Intake | None = None
-    overrides: Overrides | None = None
 
 
 class Daemon:
@@ -118,6 +125,7 @@ class Daemon:
         self.attendance = Attendance(
             parts.presence, parts.node, parts.prepare, self._serve_scopes, self._heard, self._note
         )
+        self.desk = Desk(parts.node.name, parts.overrides, self, parts.emit)
         self.started_at = parts.started_at
         self.generation: int | None = None
         self.trouble: LedgerAway | NameInUse | None = None
@@ -160,6 +168,7 @@ class Daemon:
             await self._stop.wait()
             working.cancel()
             await self._drain()
+            await self._ship_rest()
             daemon.cancel_scope.cancel()
 
     async def _serve_control(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -171,6 +180,13 @@ class Daemon:
             return
         await ship(parts.outbox, parts.intake, parts.node, self.attendance.registered, parts.emit)
 
+    async def _ship_rest(self) -> None:
+        """Once more before the end: this node may not come back for a while."""
+        parts = self.parts
+        if parts.outbox is not None and parts.intake is not None and self.attendance.is_registered:
+            with trio.move_on_after(SHIP_REST_S), suppress(EdgeError):
+                await ship_all(parts.outbox, parts.intake, parts.node, parts.emit)
+
     async def _attend(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         with trio.CancelScope() as scope:
             task_status.started(scope)
@@ -178,10 +194,21 @@ class Daemon:
 
     def _heard(self) -> None:
         """An operator may have asked for something."""
+        self.desk.ring()
+
+    def scheduler_of(self, owner: str) -> Scheduler | None:
+        """Who plans an owner's occurrences here; None = nobody, at present."""
+        scope = {CLUSTER: Scope.CLUSTER, self.parts.node.name: Scope.NODE}.get(owner)
+        return self._schedulers.get(scope) if scope else None
+
+    def runner_of(self, owner: str) -> Runner | None:
+        """Who runs an owner's attempts here; None = nobody ever does."""
+        return {CLUSTER: self.runner, self.parts.node.name: self.node_runner}.get(owner)
 
     async def _serve_scopes(self) -> None:
         """What a node does under its name: its own schedules, and the campaign for the cluster's."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.desk.serve)
             nursery.start_soon(self._schedule_node)
             nursery.start_soon(self._campaign)
 
@@ -212,6 +239,8 @@ class Daemon:
         schedules = _of(Scope.NODE, parts.schedules)
         if not schedules or parts.local is None:
             return
+        with trio.move_on_after(BRIEF_S):
+            await self.desk.looked.wait()
         while True:
             try:
                 number = await parts.local.generation(
@@ -235,7 +264,10 @@ class Daemon:
         scheduler = self._schedulers[scope] = Scheduler(
             term, generation, schedules.values(), ledger, runner, parts.clock, parts.emit, node
         )
+        scheduler.pauses = self.desk.pauses
         try:
+            if scope is Scope.CLUSTER:
+                await self.desk.brief(scheduler)
             await scheduler.run()
         finally:
             del self._schedulers[scope]

@@ -67,6 +67,7 @@ class Runner:
         self._start_bell = trio.Event()
         self._finish_bell = trio.Event()
         self._idle = trio.Event()
+        self._dropped = trio.Event()
         self.on_end: Callable[[Sequence[Ended]], None] = lambda ended: None
         self.on_room: Callable[[], None] = lambda: None
         executing.join(self)
@@ -91,11 +92,21 @@ class Runner:
             self._executing.reserve(run.schedule.policy.isolation, 1)
         self._start_bell.set()
 
+    def runs(self, occurrence_id: int) -> bool:
+        """Whether an attempt of the occurrence is in progress here."""
+        return any(run.attempt.occurrence_id == occurrence_id for run in self._runs.values())
+
     def cancel(self, occurrence_id: int, reason: str) -> None:
-        """End the attempt of an occurrence, if it is in progress here."""
+        """End the attempt of an occurrence, if it is in progress here; none follows it."""
         for run in self._runs.values():
-            if run.attempt.occurrence_id == occurrence_id:
+            if run.attempt.occurrence_id == occurrence_id and not run.unwanted:
+                run.unwanted = reason
                 self._cancel(run, reason)
+
+    async def ended(self, occurrence_id: int) -> None:
+        """Wait until no attempt of the occurrence is in progress here: its end is recorded."""
+        while self.runs(occurrence_id):
+            await self._dropped.wait()
 
     def log(self, occurrence_id: int) -> Log | None:
         """What a running attempt of the occurrence has written so far."""
@@ -230,6 +241,8 @@ class Runner:
 
     def _drop(self, token: str) -> None:
         del self._runs[token]
+        self._dropped.set()
+        self._dropped = trio.Event()
         if not self._runs:
             self._idle.set()
 
@@ -265,7 +278,5 @@ class Runner:
                 )
 
     def _cancel(self, run: Run, reason: str) -> None:
-        if not run.renewed:
-            run.unwanted = reason
-            return
-        self._executing.cancel(run.schedule.policy.isolation, run.attempt.token, reason)
+        if run.renewed:  # else it has no executor yet: it does not begin
+            self._executing.cancel(run.schedule.policy.isolation, run.attempt.token, reason)

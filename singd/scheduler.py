@@ -2,8 +2,8 @@
 
       adopt ── what earlier terms left: cursors, waiting occurrences, live attempts
         │
-      loop: absorb ends -> plan what is due -> record it -> open attempts where there is room -> wait
-                               (core)          (ledger)          (ledger, then the runner)
+      loop: wishes -> absorb ends -> plan what is due -> record it -> open attempts where there is room -> wait
+           (byhand)                    (core)            (ledger)        (ledger, then the runner)
 
 Rules of this file:
 - The clock is read once a round; every decision of the round uses that instant.
@@ -32,21 +32,28 @@ from singd.agenda import (
     Kind,
     Line,
     Unfinished,
+    by_hand,
     from_plan,
     opened,
     take_over,
 )
 from singd.attempts import Ended, Run
+from singd.byhand import Answer, Asked, Wishes, number_of, reason_of, refused
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
 from singd.core.values import (
     CLUSTER,
     Attempt,
+    Override,
+    Pause,
     Recorded,
     Recording,
     Schedule,
+    Verb,
     Verdict,
+    run_id,
 )
+from singd.errors import Resigned
 from singd.events import Armed, Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, Term
 from singd.runner import Runner
@@ -71,6 +78,7 @@ class Scheduler:
 
     Attributes:
         lines: Schedule name -> its standing, for status.
+        pauses: Schedule name -> its newest pause; replaced as a whole when there is word of another.
     """
 
     def __init__(
@@ -98,7 +106,24 @@ class Scheduler:
         self._ended: list[Ended] = []
         self._verdicts: dict[int, tuple[str, str]] = {}
         self._bell = trio.Event()
+        self._wishes = Wishes()
+        self._resigned = ""
         self.lines: dict[str, Line] = {}
+        self.pauses: Mapping[str, Pause] = {}
+
+    def ask(self, override: Override) -> Asked:
+        """Have a trigger or a cancel carried out in the next round.
+
+        Its answer is None where there is nothing to say yet, or this scheduler ended before.
+        """
+        asked = self._wishes.put(override)
+        self._bell.set()
+        return asked
+
+    def resign(self, reason: str) -> None:
+        """End the term with the next round; what runs goes on."""
+        self._resigned = reason
+        self._bell.set()
 
     async def run(self) -> None:
         """Schedule until cancelled.
@@ -106,7 +131,14 @@ class Scheduler:
         Raises:
             TermLost: The ledger refused a write of this epoch.
             EdgeError: The ledger cannot be reached.
+            Resigned: An operator asked for it.
         """
+        try:
+            await self._run()
+        finally:
+            self._wishes.close()
+
+    async def _run(self) -> None:
         self._runner.on_end, self._runner.on_room = self._on_end, self._ring
         adoption = await self._ledger.adopt(self._term)
         if self._node is not None:
@@ -132,6 +164,9 @@ class Scheduler:
     async def _rounds(self) -> None:
         while True:
             bell = self._bell = trio.Event()
+            if self._resigned:
+                raise Resigned(self._resigned)
+            await self._wishes.serve(self._carry_out)
             now = self._clock.now()
             self._absorb(now)
             await self._plan_due(now)
@@ -182,7 +217,8 @@ class Scheduler:
             planned: list[tuple[Line, Plan]] = []
             while self._by_due and self._by_due[0][0] <= now and len(due) < BATCH:
                 line = self.lines[heapq.heappop(self._by_due)[1]]
-                step = plan(line.trigger, line.schedule.policy, line.cursor, now)
+                pause = self.pauses.get(line.schedule.name)
+                step = plan(line.trigger, line.schedule.policy, line.cursor, now, pause=pause)
                 planned.append((line, step))
                 due.extend(from_plan(line, step))
             for line, step in planned:
@@ -192,7 +228,7 @@ class Scheduler:
 
     # -- recording and starting -------------------------------------------------------------------
 
-    async def _record(self, due: Sequence[Due], cursors: Mapping[str, datetime]) -> None:
+    async def _record(self, due: Sequence[Due], cursors: Mapping[str, datetime]) -> Sequence[Recorded]:
         """Write rows and cursors at once; attempts are opened with them as far as there is room."""
         budget = Budget(self._runner.room, (kind for kind, queue in self._ready.items() if queue))
         recordings = [
@@ -208,6 +244,7 @@ class Scheduler:
             elif answer.occurrence_id is not None:
                 self._recorded(item, answer, answer.occurrence_id, runs, claimed)
         self._runner.launch(runs)
+        return answers
 
     def _recorded(self, item: Due, answer: Recorded, number: int, runs: list[Run], claimed: float) -> None:
         if item.replaces:
@@ -295,9 +332,11 @@ class Scheduler:
             return
         unfinished = line.unfinished[end.occurrence_id]
         unfinished.retries_used = end.retries_used
-        if end.retry_at is not None:
+        if end.retry_at is not None and not unfinished.unwanted:
             self._retry_later(line, unfinished, end.retry_at)
             return
+        if end.retry_at is not None:
+            self._verdicts[end.occurrence_id] = (Verdict.SKIPPED, unfinished.unwanted)
         del line.unfinished[end.occurrence_id]
         self._start_next(line)
 
@@ -309,3 +348,44 @@ class Scheduler:
         unfinished = line.next_to_start()
         if unfinished is not None:
             self._make_ready(line, unfinished)
+
+    # -- by hand ----------------------------------------------------------------------------------
+
+    async def _carry_out(self, override: Override) -> Answer | None:
+        if override.wish.verb is Verb.TRIGGER:
+            return await self._trigger(override)
+        return await self._cancel(number_of(override.wish.target), reason_of(override))
+
+    async def _trigger(self, override: Override) -> Answer | None:
+        """Record it once: where its identity stands already, the ledger will tell the run."""
+        name = override.wish.target
+        if name not in self.lines:
+            return refused(f"its configuration has no schedule {name!r}")
+        due = by_hand(self.lines[name], override)
+        [recorded] = await self._record([due], {})
+        if recorded.occurrence_id is None:
+            return None
+        said = due.recording
+        return {"run_id": run_id(said.occurrence.owner, recorded.occurrence_id), "reason": said.reason}
+
+    async def _cancel(self, number: int, reason: str) -> Answer | None:
+        """Let go what waits; what runs elsewhere is ended there, and not tried again here."""
+        line, unfinished = self._find(number)
+        if line is not None and unfinished is not None and unfinished.doing != RUNS:
+            await self._ledger.decide(self._term, {number: (Verdict.SKIPPED, reason)})
+            del line.unfinished[number]
+            self._start_next(line)
+            return {}
+        if unfinished is not None:
+            unfinished.unwanted = reason
+        adoption = await self._ledger.adopt(self._term)
+        if any(item.attempt.occurrence_id == number for item in adoption.live):
+            return None
+        await self._ledger.decide(self._term, {number: (Verdict.SKIPPED, reason)})
+        return {}
+
+    def _find(self, number: int) -> tuple[Line | None, Unfinished | None]:
+        for line in self.lines.values():
+            if number in line.unfinished:
+                return line, line.unfinished[number]
+        return None, None

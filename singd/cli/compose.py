@@ -31,6 +31,7 @@ from singd.edges.local.ledger import LocalLedger
 from singd.edges.postgres.election import PostgresElection
 from singd.edges.postgres.intake import PostgresIntake
 from singd.edges.postgres.ledger import PostgresLedger
+from singd.edges.postgres.overrides import PostgresOverrides
 from singd.edges.postgres.pool import Pool
 from singd.edges.postgres.presence import PostgresPresence
 from singd.edges.postgres.reader import LedgerReader
@@ -153,6 +154,7 @@ def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool)
         prepare=migrations.apply,
         control=partial(_control, setup, databases, pool),
         started_at=setup.started_at,
+        overrides=PostgresOverrides(pool),
         local=local,
         outbox=local,
         intake=PostgresIntake(pool),

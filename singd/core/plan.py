@@ -10,6 +10,8 @@ decision here, in order of time:
                             latest  the newest runs, the others are superseded
                             all     the newest catch_up_max run, the others are missed
 
+Instants of a pause are skipped, however late they are looked at, and nothing else is decided about them.
+
 Consecutive instants with one verdict and reason share a range. A plan looks at no more than `LIMIT`
 instants: a one-second schedule that slept for a year is dealt with in slices, each of which moves the cursor,
 so no single step holds up the loop or makes a huge transaction. A slice that ends inside the catch-up zone leaves
@@ -19,13 +21,13 @@ its newest instants undecided, because what becomes of them depends on those aft
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
 from singd.core.trigger import upcoming
 from singd.core.units import format_duration
-from singd.core.values import CatchUp, Policy, Trigger, Verdict
+from singd.core.values import CatchUp, Pause, Policy, Trigger, Verdict
 
 LIMIT = 20_000
 """Most instants that one plan decides."""
@@ -59,7 +61,14 @@ class Plan:
     next_at: datetime | None = None
 
 
-def plan(trigger: Trigger, policy: Policy, cursor: datetime, now: datetime, limit: int = LIMIT) -> Plan:
+def plan(
+    trigger: Trigger,
+    policy: Policy,
+    cursor: datetime,
+    now: datetime,
+    limit: int = LIMIT,
+    pause: Pause | None = None,
+) -> Plan:
     """Decide every instant of `trigger` in (cursor, now], or the first `limit` of them.
 
     Args:
@@ -68,14 +77,45 @@ def plan(trigger: Trigger, policy: Policy, cursor: datetime, now: datetime, limi
         cursor: The last instant dealt with, aware UTC.
         now: The moment of the decision, aware UTC, read once by the caller.
         limit: Most instants to decide.
+        pause: The schedule's newest, if it ever was paused.
     """
     due, next_at = _due(trigger, cursor, now, limit)
+    paused = [instant for instant in due if pause and pause.covers(instant)]
+    if not paused or pause is None:
+        return _plan(due, policy, now, next_at)
+    if next_at is not None and next_at <= now:
+        return _slice_at_pause(due, paused, pause, policy, now, next_at)
+    step = _plan([instant for instant in due if not pause.covers(instant)], policy, now, next_at)
+    return replace(step, ranges=(*step.ranges, *_paused(paused, pause)), cursor=due[-1])
+
+
+def _plan(due: list[datetime], policy: Policy, now: datetime, next_at: datetime | None) -> Plan:
     if not due:
         return Plan(next_at=next_at)
     fresh_from = now - policy.grace
     if due[0] >= fresh_from:
         return Plan(tuple(due), (), due[-1], next_at)
     return _plan_old(due, policy, now, next_at)
+
+
+def _slice_at_pause(
+    due: list[datetime],
+    paused: list[datetime],
+    pause: Pause,
+    policy: Policy,
+    now: datetime,
+    next_at: datetime,
+) -> Plan:
+    """Of a slice that was cut off only what lies on one side of the pause's begin or end."""
+    before = [instant for instant in due if instant < paused[0]]
+    if before:
+        return _plan(before, policy, now, paused[0])
+    after = next((instant for instant in due if instant > paused[-1]), next_at)
+    return Plan((), _paused(paused, pause), paused[-1], after)
+
+
+def _paused(instants: Sequence[datetime], pause: Pause) -> tuple[Range, ...]:
+    return _range(instants, Verdict.SKIPPED, pause.reason)
 
 
 def _due(

@@ -17,6 +17,7 @@ from singd.attempts import Run
 from singd.core.values import Isolation, Log, Policy, Report, Schedule, State, TaskCall, Trigger, Work
 from singd.daemon import Daemon, Parts
 from singd.edges.memory import Link, MemoryDatabase, MemoryElection, MemoryLedger, MemoryPresence
+from singd.edges.memory.overrides import MemoryOverrides
 from singd.events import Event
 from singd.ports import NodeInfo, ReportSink
 from singd.provide import idempotency_key
@@ -166,6 +167,7 @@ class World:
                 prepare=_nothing,
                 control=_no_control,
                 started_at=self.clock.now(),
+                overrides=MemoryOverrides(self.database, self.link),
             )
         )
         return self.daemon

@@ -1,0 +1,82 @@
+"""What operators ask, on its way through a scheduler: one wish after another, inside its rounds.
+
+A scheduler's standing belongs to its rounds alone, so a wish waits for one. A term that ends tells those that still wait
+that nothing was done: who leads next finds the wish where it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from singd.core.values import Override
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A wish that waits for its round.
+
+    Attributes:
+        answer: What became of it, once `done` is set; None = nothing, or nothing yet.
+    """
+
+    override: Override
+    done: trio.Event = field(default_factory=trio.Event)
+    answer: Answer | None = None
+
+    def tell(self, answer: Answer | None) -> None:
+        """It had its round, or will have none."""
+        self.answer = answer
+        self.done.set()
+
+
+class Wishes:
+    """Those that wait, oldest first; open while the scheduler lives."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Asked] = deque()
+        self._closed = False
+
+    def put(self, override: Override) -> Asked:
+        """Let a wish wait for the next round."""
+        asked = Asked(override)
+        if self._closed:
+            asked.tell(None)
+        else:
+            self._waiting.append(asked)
+        return asked
+
+    async def serve(self, carry_out: Callable[[Override], Awaitable[Answer | None]]) -> None:
+        """Carry out what waits."""
+        while self._waiting:
+            answer = await carry_out(self._waiting[0].override)
+            self._waiting.popleft().tell(answer)
+
+    def close(self) -> None:
+        """There will be no more rounds."""
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().tell(None)
+
+
+def refused(why: str) -> Answer:
+    """The answer to a wish that cannot be."""
+    return {"refused": why}
+
+
+def reason_of(override: Override) -> str:
+    """Why something ended that an operator ended."""
+    done = {"cancel": "cancelled", "resign": "resigned: asked"}[override.wish.verb]
+    return f"{done} by {override.wish.actor}" + (f": {override.wish.note}" if override.wish.note else "")
+
+
+def number_of(run_id: str) -> int:
+    """The number in a run's id, whoever owns it; 0 where there is none."""
+    number = run_id.rpartition(":")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
