@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-LEADER, NODE, REGISTER, MIGRATE = range(0x51D0, 0x51D4)
+LEADER, NODE, REGISTER, MIGRATE, INTAKE = range(0x51D0, 0x51D5)
 
 
 def leader_key(schema: str) -> int:
@@ -30,6 +30,11 @@ def register_key(schema: str) -> int:
 def migration_key(schema: str) -> int:
     """Held while migrations are applied."""
     return _key(MIGRATE, schema)
+
+
+def intake_key(schema: str, origin: str) -> int:
+    """Held while rows of one node's local journal are taken in, so that a batch sent twice is looked at in turn."""
+    return _key(INTAKE, f"{schema}\0{origin}")
 
 
 def channel(schema: str) -> str:

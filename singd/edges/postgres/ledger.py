@@ -180,28 +180,32 @@ class PostgresLedger:
         return await self._durably(doing, body) if tokens else set()
 
     async def _durably(self, doing: str, body: Body[T]) -> T:
-        """Run `body`, again on a new connection while that can help; see the head of this module.
+        return await durably(self._pool, doing, body)
 
-        Raises:
-            TermLost: The fence refused.
-            PostgresError: Postgres is away for longer than REPEAT_S, or refused.
-        """
-        until, wait_s, repeated = None, 0.05, False
-        while True:
-            try:
-                async with self._pool.connection(doing) as connection:
-                    return await _attempted(connection, body, repeated)
-            except psycopg.Error as error:
-                again = error if isinstance(error, _Again) else _Again(error, sent=False)
-            if not again.useful:
-                raise translate(again.cause, doing) from again.cause
-            self._pool.close()  # what broke one idle connection broke them all
-            repeated |= again.sent
-            until = until or trio.current_time() + REPEAT_S
-            if trio.current_time() + wait_s > until:
-                raise translate(again.cause, doing) from again.cause
-            await trio.sleep(wait_s)
-            wait_s = min(wait_s * 2, 1.0)
+
+async def durably(pool: Pool, doing: str, body: Body[T]) -> T:
+    """Run `body`, again on a new connection while that can help; see the head of this module.
+
+    Raises:
+        TermLost: The fence refused.
+        PostgresError: Postgres is away for longer than REPEAT_S, or refused.
+    """
+    until, wait_s, repeated = None, 0.05, False
+    while True:
+        try:
+            async with pool.connection(doing) as connection:
+                return await _attempted(connection, body, repeated)
+        except psycopg.Error as error:
+            again = error if isinstance(error, _Again) else _Again(error, sent=False)
+        if not again.useful:
+            raise translate(again.cause, doing) from again.cause
+        pool.close()  # what broke one idle connection broke them all
+        repeated |= again.sent
+        until = until or trio.current_time() + REPEAT_S
+        if trio.current_time() + wait_s > until:
+            raise translate(again.cause, doing) from again.cause
+        await trio.sleep(wait_s)
+        wait_s = min(wait_s * 2, 1.0)
 
 
 class _Again(psycopg.Error):
