@@ -6,7 +6,7 @@ An event says what is so, in words an operator knows; how it looks as a line is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,6 +69,13 @@ class NameInUse:
     reason: str
     retry_s: float
     cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesDiffer:
+    """Live nodes would lead with different configurations. `nodes`: node -> the beginning of its content hash."""
+
+    nodes: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +158,7 @@ Event = (
     | Campaigning
     | LedgerAway
     | NameInUse
+    | FilesDiffer
     | AttemptEnded
     | AttemptSettled
     | ResultRefused

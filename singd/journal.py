@@ -7,7 +7,7 @@ one instant cannot drown the one that failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from singd.core.units import counted
@@ -19,6 +19,7 @@ from singd.events import (
     Campaigning,
     Draining,
     Event,
+    FilesDiffer,
     KeeperLost,
     LedgerAway,
     NameInUse,
@@ -122,6 +123,10 @@ def _cured(event: LedgerAway | NameInUse) -> str:
     return f"{event.reason} ({event.cure})" if event.cure else event.reason
 
 
+def _named(nodes: Mapping[str, str]) -> str:
+    return ", ".join(f"{node} {content_hash or 'none'}" for node, content_hash in sorted(nodes.items()))
+
+
 _DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
     TermBegan: lambda event: ("info", f"this node leads (epoch {event.epoch})"),
     TermEnded: lambda event: (
@@ -137,6 +142,10 @@ _DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
     NameInUse: lambda event: (
         "error",
         f"nothing runs here: {_cured(event)} (next try in {event.retry_s:.1f} s)",
+    ),
+    FilesDiffer: lambda event: (
+        "warning",
+        f"live nodes have different configurations: {_named(event.nodes)}; whichever leads, its own is in force",
     ),
     AttemptEnded: _ended,
     AttemptSettled: _settled,

@@ -11,13 +11,14 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from itertools import count
 
 import trio
 
 from singd.errors import EdgeError, Resigned, TermLost
-from singd.events import Campaigning, Emit, LedgerAway, TermBegan, TermEnded
+from singd.events import Campaigning, Emit, FilesDiffer, LedgerAway, Notice, TermBegan, TermEnded
 from singd.ports import Clock, Election, NodeInfo, Term
 
 HEARTBEAT_S = 1.0
@@ -29,6 +30,12 @@ STEADY_S = 5.0
 (a full disk) does not make a storm of epochs."""
 REST_S = 2.0
 """After an operator had this node resign it does not campaign for so long: another one gets the lock."""
+
+FILES_EVERY = 10
+"""Beats between two looks at which configuration each live node has."""
+
+SHORT = 8
+"""Characters of a content hash that people compare."""
 
 ServeTerm = Callable[[Term], Awaitable[None]]
 Prepare = Callable[[], Awaitable[None]]
@@ -105,7 +112,7 @@ async def _serve_term(
     reason, resigned = "stopped", False
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_watch, election, term, clock, trust)
+            await nursery.start(_watch, election, term, clock, trust, emit)
             await serve(term)
             nursery.cancel_scope.cancel()
     except* (EdgeError, TermLost, Resigned) as lost:
@@ -121,14 +128,40 @@ async def _serve_term(
 
 
 async def _watch(
-    election: Election, term: Term, clock: Clock, trust: Trust, *, task_status: trio.TaskStatus[None]
+    election: Election,
+    term: Term,
+    clock: Clock,
+    trust: Trust,
+    emit: Emit,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     """Beat once a second; raise TermLost as soon as the term cannot be trusted any more."""
+    seen: Mapping[str, str] = {}
     await _beat(election, term, clock, trust)
     task_status.started()
-    while True:
+    for beats in count():
+        if beats % FILES_EVERY == 0:
+            seen = _compared(seen, await _files(election, trust), emit)
         await trio.sleep(HEARTBEAT_S)
         await _beat(election, term, clock, trust)
+
+
+async def _files(election: Election, trust: Trust) -> Mapping[str, str]:
+    with suppress(trio.TooSlowError), trio.fail_after(trust.remaining_s()):
+        return await election.files()
+    raise TermLost("the database did not answer in time")
+
+
+def _compared(before: Mapping[str, str], now: Mapping[str, str], emit: Emit) -> Mapping[str, str]:
+    """Tell once that live nodes have different configurations, and once that they agree again."""
+    # A version that does not say what it would lead with counts for nothing.
+    differed, differ = (len(set(files.values()) - {""}) > 1 for files in (before, now))
+    if differ and before != now:
+        emit(FilesDiffer({node: content_hash[:SHORT] for node, content_hash in now.items()}))
+    elif differed and not differ:
+        emit(Notice("info", "all live nodes have the same configuration again"))
+    return now
 
 
 async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> None:

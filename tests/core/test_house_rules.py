@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections.abc
 import io
 import typing
 from datetime import UTC, datetime
@@ -87,6 +88,8 @@ def _example(hint) -> object:
         return hint(3)
     if hint is str:
         return "info"
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        return {"name": "info"}
     return None
 
 
