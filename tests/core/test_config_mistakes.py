@@ -121,8 +121,6 @@ MISTAKES = [
     ("SG0502", '[databases.main]\nurl = {env = ⟦"A=B"⟧}', "environment variable"),
     ("SG0110", '[databases.main]\nurl = "embedded"\n⟦password⟧ = {env = "A"}', "password goes with a url"),
     # the contract's keys that are not built yet: refused by name, never unknown
-    ("SG0901", schedule('⟦scope⟧ = "node"'), 'scope = "node" is part of the contract but not built in this version'),
-    ("SG0901", '[defaults]\n⟦scope⟧ = "node"', "not built in this version"),
     ("SG0902", schedule('⟦needs⟧ = ["y"]\n[schedules.y]\nstartup = true'), "needs is part of the contract"),
     ("SG0902", schedule('⟦needs_timeout⟧ = "15m"'), "not built in this version"),
     ("SG0903", '[schedules.y]\nstartup = true\n[schedules.x]\n⟦after⟧ = "y"', "after is part of the contract"),

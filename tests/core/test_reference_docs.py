@@ -27,7 +27,7 @@ SECTIONS = {
 }  # fmt: skip
 OF_SCHEDULES = ("keys of triggers", "keys of calls", "keys of policies", "other keys")
 USES = {
-    "scope": 'scope = "node"', "needs": 'needs = ["b"]', "needs_timeout": 'needs_timeout = "15m"', "after": 'after = "b"',
+    "needs": 'needs = ["b"]', "needs_timeout": 'needs_timeout = "15m"', "after": 'after = "b"',
     "on": 'on = {nats = "x"}', "splay": 'splay = "30s"', "once": "once = true", "on_failure": 'on_failure = ["x"]',
     "executor": 'executor = "database"', "services": "[services.x]", "nats": '[nats]\nurl = "embedded"',
 }  # fmt: skip

@@ -127,7 +127,6 @@ class Unbuilt:
 
 
 UNBUILT: Mapping[str, Unbuilt] = {
-    "scope": Unbuilt("SG0901", lambda v: v is Scope.NODE, 'scope = "node"', "leave scope out: the cluster's leader then runs it"),
     "needs": Unbuilt("SG0902", bool, "needs", "give the schedule a later time than what it needs"),
     "needs_timeout": Unbuilt("SG0902", lambda _: True, "needs_timeout", "leave it out, as there is no needs"),
     "after": Unbuilt("SG0903", lambda _: True, "after", "give the schedule a cron of its own, later than the other's"),

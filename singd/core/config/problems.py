@@ -67,7 +67,6 @@ CODES = {
     "SG0802": "a task is placed against its plugin's word",
     "SG0803": "a password stands in a command",
     "SG0804": "an instant has passed",
-    "SG0901": "scope node is not built yet",
     "SG0902": "needs is not built yet",
     "SG0903": "after is not built yet",
     "SG0904": "on is not built yet",
