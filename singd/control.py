@@ -97,16 +97,16 @@ class ControlHandlers:
 
     async def show(self, request: Mapping[str, Any]) -> Answer:
         """One schedule: its values and their origins."""
-        name = _word(request, "name")
+        name = word(request, "name")
         found = self._daemon.snapshot()
-        view = _find(found, name)
+        view = find_schedule(found, name)
         latest, _ = await self._read(self._ledger.latest)
         settings = [plain(asdict(setting)) for setting in self._daemon.settings(name)]
         return {"show": listed(view, found.now, (latest or {}).get(name)) | {"settings": settings}}
 
     async def runs(self, request: Mapping[str, Any]) -> Answer:
         """What became of each instant, newest first, ranges counted out; `more` where older ones were left out."""
-        name, since = _word(request, "name", ""), _instant(request, "since")
+        name, since = word(request, "name", ""), instant_of(request, "since")
         limit = request.get("limit", RUNS_DEFAULT)
         if not isinstance(limit, int) or not 1 <= limit <= RUNS_MAX:
             raise BadRequest(f"-n is from 1 to {RUNS_MAX}")
@@ -118,7 +118,7 @@ class ControlHandlers:
 
     async def why(self, request: Mapping[str, Any]) -> Answer:
         """The verdict of any instant, and its reason."""
-        name, at = _word(request, "name"), _instant(request, "at")
+        name, at = word(request, "name"), instant_of(request, "at")
         if at is None:
             raise BadRequest("which instant? give --at")
         found = self._daemon.snapshot()
@@ -154,7 +154,7 @@ class ControlHandlers:
 
     async def logs(self, request: Mapping[str, Any]) -> Answer:
         """The output of an attempt from byte `offset` on; the newest attempt of a schedule, or of a run, or one of it."""
-        row, attempt = await self._find_attempt(_word(request, "run"), request.get("attempt"))
+        row, attempt = await self._find_attempt(word(request, "run"), request.get("attempt"))
         offset = request.get("offset", 0)
         if not isinstance(offset, int) or offset < 0:
             raise BadRequest("the offset is not a number of bytes")
@@ -221,7 +221,8 @@ def _list(found: Snapshot, latest: Mapping[str, OccurrenceRow], trouble: Sequenc
     return {"list": entries, "problems": [asdict(problem) for problem in trouble]}
 
 
-def _find(found: Snapshot, name: str) -> ScheduleView:
+def find_schedule(found: Snapshot, name: str) -> ScheduleView:
+    """The schedule of this name; NotFound with the nearest one."""
     by_name = {view.schedule.name: view for view in found.schedules}
     if name not in by_name:
         raise _no_such_schedule(name, by_name)
@@ -236,14 +237,16 @@ def _no_such_schedule(name: str, known: Iterable[str]) -> NotFound:
     )
 
 
-def _word(request: Mapping[str, Any], key: str, default: str | None = None) -> str:
+def word(request: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    """A request's text; BadRequest where it is none, or missing without a default."""
     value = request.get(key, default)
     if not isinstance(value, str):
         raise BadRequest(f"{key} is missing, or not text")
     return value
 
 
-def _instant(request: Mapping[str, Any], key: str) -> datetime | None:
+def instant_of(request: Mapping[str, Any], key: str) -> datetime | None:
+    """A request's instant, if it has one; BadRequest where it is none."""
     value = request.get(key)
     if value is None:
         return None
