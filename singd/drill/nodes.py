@@ -16,7 +16,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
+from itertools import islice
+from math import isqrt
 from pathlib import Path
 
 import trio
@@ -30,19 +32,23 @@ from singd.errors import EdgeError
 
 LEDGER_VARIABLE = "SINGD_DRILL_LEDGER"
 """Where a daemon of a drill finds the ledger's url: it is in no file and in no argument."""
-INTERVALS = (100, 110, 130, 170, 190, 230)
-"""Milliseconds; hardly two of them are ever due at once, so the next instant is never far: about 40 a second."""
+COUNT, SHORTEST_MS = 40, 601
+"""So many schedules, every so many milliseconds: the primes from here on, so hardly two are ever due at once.
+
+Together about 48 instants a second, so the next is never far, while of one schedule hardly ever a run is cut off:
+what was due while nobody led waits for the run before it, and of a run that was cut off nobody knows the end for 20 s."""
 STOP_S = 35.0
 """A clean stop ends within 30 s; what does not is killed."""
-LOG_SHOWN = 6
 
 _RUN = "import sys; from singd.cli.main import main; sys.exit(main())"
 _WITNESS = 'echo "$SINGD_SCHEDULE $SINGD_DUE_AT $SINGD_RUN $SINGD_ATTEMPT $SINGD_EPOCH" >>"$0"'
 
 
+@cache
 def schedules() -> Mapping[str, timedelta]:
     """Schedule -> its interval."""
-    return {f"every_{ms}ms": timedelta(milliseconds=ms) for ms in INTERVALS}
+    primes = (n for n in range(SHORTEST_MS, 2 * SHORTEST_MS) if all(n % d for d in range(2, isqrt(n) + 1)))
+    return {f"every_{ms}ms": timedelta(milliseconds=ms) for ms in islice(primes, COUNT)}
 
 
 def configuration(schema: str, witness: Path) -> str:
@@ -143,10 +149,11 @@ class Node:
         leftovers.end_leftovers(leftovers.mark_of(self.state))
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """The last line of its log, which is the error that ended it."""
         with suppress(OSError):
-            return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_SHOWN:])
-        return ""
+            lines = self._log.read_text(errors="replace").splitlines()
+            return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return "it said nothing"
 
 
 class Cluster:

@@ -32,6 +32,7 @@ FIGURES = {
 PARTS = {
     "cli": "bench_cli.py",
     "cron": "bench_cron.py",
+    "failover": "bench_failover.py",
     "ledger": "bench_ledger.py",
     "workers": "bench_workers.py",
 }
