@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from singd.core.config import EMBEDDED, Config, Database, LedgerDatabase
 from singd.edges.config_files import conninfo
@@ -80,7 +80,8 @@ class Databases:
         if not isinstance(url, str):
             return f"PostgreSQL at {url}"
         parts = urlsplit(url)
-        return f"PostgreSQL at {parts.hostname or 'the local socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        host = unquote(parts.hostname or "the local socket")
+        return f"PostgreSQL at {host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
     def _resolve(self, name: str, database: Database | LedgerDatabase, role: str) -> str:
         if database.url == EMBEDDED:

@@ -24,6 +24,8 @@ from singd.cli.paths import find
 
 RUNNING_SHOWN = 10
 """Lines about what runs, at most."""
+NODES = ("NODE", "IS", "ROLE", "VERSION", "REGISTERED", "CONFIGURATION", "FROM")
+"""Columns of the table of nodes; those without a word in them are left out."""
 SHORT = 8
 """Characters of a configuration's hash: enough to see that two differ."""
 
@@ -144,8 +146,13 @@ def _print_nodes(status: Mapping[str, Any]) -> None:
     now = instant(status["at"])
     assert now is not None
     print()
-    headers = ("NODE", "IS", "ROLE", "VERSION", "REGISTERED", "CONFIGURATION", "FROM")
-    print_table(headers, [_node(node, status, now) for node in status["nodes"]], styled=1)
+    columns = [
+        column
+        for column in zip(NODES, *(_node(node, status, now) for node in status["nodes"]), strict=True)
+        if any(column[1:])
+    ]
+    headers, *rows = zip(*columns, strict=True)
+    print_table(headers, rows, styled=1)
     if status["nodes_left_out"]:
         print(f"and {status['nodes_left_out']} more, gone for over a week")
 

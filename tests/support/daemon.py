@@ -44,8 +44,9 @@ def eventually(condition: Callable[[], Any], what: str, patience_s: float = PATI
 class Machine:
     """A place where daemons live one after another."""
 
-    def __init__(self, directory: Path, config: str) -> None:
+    def __init__(self, directory: Path, config: str, name: str = "it") -> None:
         self.directory = directory
+        self.name = name
         self.state = directory / "state"
         self.config = directory / "singd.toml"
         self.log = directory / "log"
@@ -63,7 +64,7 @@ class Machine:
             **kept,
             "SINGD_STATE": str(self.state),
             "SINGD_CONFIG": str(self.config),
-            "SINGD_NODE_NAME": "it",
+            "SINGD_NODE_NAME": self.name,
         }
 
     def start(self, *options: str) -> None:
@@ -155,10 +156,10 @@ def alive(pids: list[int]) -> list[int]:
 
 
 @contextlib.contextmanager
-def machine(config: str) -> Iterator[Machine]:
+def machine(config: str, name: str = "it") -> Iterator[Machine]:
     """A machine whose last daemon is ended, whatever happened."""
     with short_directory() as directory:
-        it = Machine(directory, config)
+        it = Machine(directory, config, name)
         try:
             yield it
         finally:
