@@ -21,6 +21,10 @@ from singd.ports import NodeInfo, Presence
 KEEP_S = 1.0
 """Between two renewals of the lease on the name."""
 
+RETRY_TAKEN_S = 1.0
+"""Longest pause before a name that was taken is asked for again. A new process often starts before the old one has quite
+ended: nothing at all runs here meanwhile, and asking is one short session for the server."""
+
 Serve = Callable[[], Awaitable[None]]
 
 
@@ -62,8 +66,11 @@ class Attendance:
         return self._registered.is_set()
 
     async def registered(self) -> None:
-        """Until the ledger has this node under its name."""
-        await self._registered.wait()
+        """Until the ledger has this node under its name; one that was registered and lost it meanwhile does not count."""
+        while True:
+            await self._registered.wait()
+            if self._registered.is_set():
+                return
 
     async def attend(self) -> None:
         """For ever; ends only by cancellation."""
@@ -73,6 +80,7 @@ class Attendance:
                 try:
                     await self._once(nursery)
                 except NameTaken as error:
+                    retry_s = min(retry_s, RETRY_TAKEN_S)
                     await self._leave()
                     self._emit(NameInUse(str(error), retry_s, error.cure))
                 except EdgeError as error:
