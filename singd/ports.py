@@ -164,7 +164,7 @@ class OpenOccurrence:
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
     """An attempt that the ledger says is claimed or running. `age_s`: seconds since its last beat
-    (or since its claim, if it never started), by the database's clock."""
+    (or since its claim, if it never started), by the database's clock; infinite where its owner is known to be gone."""
 
     attempt: Attempt
     started: bool

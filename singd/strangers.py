@@ -2,12 +2,14 @@
 
 One that beats is left alone; its own node ends it. One that never started is settled `SETTLE_AFTER_S` after its claim, at
 once if its epoch is dead. One that is silent is lost `LOST_AFTER_S` after the later of its last beat and the moment
-this process first saw it (after an outage of the database every beat is old, so this process waits too).
+this process first saw it (after an outage of the database every beat is old, so this process waits too). Where the ledger
+knows that the owner is gone (an infinite age: a node's own, and this process holds its state directory) nothing is waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import trio
 
@@ -62,7 +64,7 @@ class Strangers:
         watched_s = now - self._first_seen.setdefault(item.attempt.token, now)
         if not item.started:
             return item.attempt.epoch < self._term.epoch or item.age_s >= SETTLE_AFTER_S
-        return item.age_s >= LOST_AFTER_S and watched_s >= LOST_AFTER_S
+        return item.age_s == inf or min(item.age_s, watched_s) >= LOST_AFTER_S
 
     async def _settle(self, items: Sequence[LiveAttempt]) -> None:
         if not items:
@@ -83,7 +85,12 @@ class Strangers:
             )
         schedule = self._schedules.get(attempt.occurrence.schedule)
         policy = schedule.policy if schedule else Policy()
-        reason = f"lost: its daemon was silent for {max(item.age_s, LOST_AFTER_S):.0f} s"
+        silent_s = max(item.age_s, LOST_AFTER_S)
+        reason = (
+            f"lost: its daemon was silent for {silent_s:.0f} s"
+            if silent_s < inf
+            else "lost: its daemon is gone"
+        )
         return Finish(
             token, State.LOST, reason, retry_at=after_loss(policy, attempt.number, now), finished_at=now
         )
