@@ -13,9 +13,11 @@ from typing import Any
 
 import trio
 
-from singd.core.values import Override
+from singd.core.values import Override, Verb
 
 Answer = Mapping[str, Any]
+CANCELLED = "cancelled by "
+"""How the reason of what an operator ended begins."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,8 +74,8 @@ def refused(why: str) -> Answer:
 
 def reason_of(override: Override) -> str:
     """Why something ended that an operator ended."""
-    done = {"cancel": "cancelled", "resign": "resigned: asked"}[override.wish.verb]
-    return f"{done} by {override.wish.actor}" + (f": {override.wish.note}" if override.wish.note else "")
+    done = CANCELLED if override.wish.verb is Verb.CANCEL else "resigned, asked by "
+    return done + override.wish.actor + (f": {override.wish.note}" if override.wish.note else "")
 
 
 def number_of(run_id: str) -> int:

@@ -146,7 +146,8 @@ class Desk:
             return {}  # every look reads what is paused
         if one.wish.verb is Verb.RESIGN:
             other = one.wish.target not in ("", self._node)
-            return refused(f"it does not lead: {self._node} does") if other else {"node": self._node}
+            lead = {"node": self._node, "epoch": scheduler.epoch}
+            return refused(f"it does not lead: {self._node} does") if other else lead
         asked = scheduler.ask(one)
         await asked.done.wait()
         return asked.answer

@@ -111,6 +111,11 @@ class Scheduler:
         self.lines: dict[str, Line] = {}
         self.pauses: Mapping[str, Pause] = {}
 
+    @property
+    def epoch(self) -> int:
+        """Of its term."""
+        return self._term.epoch
+
     def ask(self, override: Override) -> Asked:
         """Have a trigger or a cancel carried out in the next round.
 

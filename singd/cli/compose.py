@@ -19,6 +19,7 @@ from singd import __version__
 from singd.cli.accept import Accepted
 from singd.cli.databases import Databases
 from singd.cli.migrations import Migrations
+from singd.cli.operating import operator_verbs
 from singd.cli.paths import Paths
 from singd.control import ControlHandlers, Setting, Trouble
 from singd.core.config.effective import effective
@@ -176,8 +177,9 @@ async def _control(
         lambda: troubles,
         [item.schedule for key, item in setup.accepted.bound.items() if key not in daemon.parts.schedules],
     )
-    handlers = ControlHandlers(view, LedgerReader(pool))
-    await serve_control(setup.paths.socket, handlers.table(), task_status=task_status)
+    reader = LedgerReader(pool)
+    handlers = {**ControlHandlers(view, reader).table(), **operator_verbs(view, daemon, reader)}
+    await serve_control(setup.paths.socket, handlers, task_status=task_status)
 
 
 def _settings(accepted: Accepted, name: str) -> Sequence[Setting]:

@@ -157,9 +157,10 @@ async def _serve_client(
             if refusal is not None:
                 _tell_at_once(connection, refusal)
                 return
+            uid = wire.peer_uid(connection)
             more = True
             while more:
-                more = await _serve_request(stream, handlers)
+                more = await _serve_request(stream, handlers, uid)
 
 
 def _tell_at_once(connection: trio.socket.SocketType, refusal: _Refused) -> None:
@@ -172,7 +173,7 @@ def _tell_at_once(connection: trio.socket.SocketType, refusal: _Refused) -> None
         )
 
 
-async def _serve_request(stream: trio.SocketStream, handlers: Mapping[str, Handler]) -> bool:
+async def _serve_request(stream: trio.SocketStream, handlers: Mapping[str, Handler], uid: int) -> bool:
     """One frame in, one frame out. False when the connection is to end: the client is done, or not to be understood."""
     more = False
     try:
@@ -180,7 +181,7 @@ async def _serve_request(stream: trio.SocketStream, handlers: Mapping[str, Handl
             body = await _receive(stream)
         if body is None:
             return False
-        request = wire.decode(body)
+        request = {**wire.decode(body), "peer_uid": uid}  # the kernel's word, whatever the client says
         answer = await _answer(request, handlers)
         more = True
     except trio.TooSlowError:

@@ -1,0 +1,43 @@
+"""What the verbs that change something share: a request's id, and what is said while nobody has answered."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from singd.cli.client import ask
+from singd.cli.output import say
+from singd.cli.paths import Paths
+
+POLL_S = 0.3
+
+
+def new_request() -> str:
+    """The id of one wish: asked again with it, it is the same wish."""
+    return str(uuid.uuid4())
+
+
+def say_waiting(found: Mapping[str, Any], what: str) -> None:
+    """Nobody has taken it yet."""
+    if found["waits_for"]:
+        say(f"{what}; it waits for {found['waits_for']} (request {found['request']})")
+
+
+def until_over(paths: Paths, run_id: str, patience_s: float | None = None) -> Mapping[str, Any]:
+    """A run, once nothing follows any more, or as it is when patience ends; None = for as long as it takes."""
+    until = None if patience_s is None else time.monotonic() + patience_s
+    while True:
+        found: Mapping[str, Any] = ask(paths, "run", run=run_id)["run"]
+        if found["over"] or (until is not None and time.monotonic() > until):
+            return found
+        time.sleep(POLL_S)
+
+
+def ended_as(standing: str, reason: str) -> str:
+    """What became of a run, and why, without saying it twice."""
+    first = reason.strip().split("\n")[0]
+    if first.startswith("cancelled by") and standing not in ("cancelled", "skipped"):
+        return f"{standing}, and nothing follows: {first}"
+    return first if first.startswith(standing) else f"{standing}: {first}" if first else standing
