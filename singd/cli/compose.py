@@ -9,6 +9,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -38,6 +39,8 @@ from singd.edges.postgres.presence import PostgresPresence
 from singd.edges.postgres.reader import LedgerReader
 from singd.edges.worker.executor import WorkerExecutor
 from singd.edges.worker.keeper import KeeperClient
+from singd.errors import EdgeError
+from singd.events import Emit, Notice
 from singd.ports import NodeInfo
 from singd.provide import Provider
 from singd.view import View
@@ -110,6 +113,7 @@ async def _daemon(setup: Setup, keeper: KeeperClient, databases: Databases, stop
     config = setup.accepted.config
     pool = Pool(databases.ledger("runtime"), config.database.schema)
     parts, local = _parts(setup, keeper, databases, pool)
+    await _open_journal(local, parts.emit)
     daemon = Daemon(parts)
     try:
         async with trio.open_nursery() as nursery:
@@ -119,6 +123,19 @@ async def _daemon(setup: Setup, keeper: KeeperClient, databases: Databases, stop
     finally:
         local.close()
         pool.close()
+
+
+async def _open_journal(local: LocalLedger, emit: Emit) -> None:
+    """A damaged one is replaced, loudly; one that cannot be opened is told by whoever needs it, again and again."""
+    with suppress(EdgeError):
+        await local.open()
+    if local.set_aside is not None:
+        emit(
+            Notice(
+                "error",
+                f"the local journal was damaged: it is set aside as {local.set_aside}, a new one begins",
+            )
+        )
 
 
 async def _stop_when(stop: trio.Event, daemon: Daemon) -> None:
