@@ -14,7 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 from support.daemon import SINGD, eventually
-from support.postgres import RUNTIME, Server
+from support.postgres import RUNTIME, Server, pg18
+
+__all__ = ["pg18"]
 
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'singd_drill_%'"
 ENDS_S = 110
@@ -77,8 +79,8 @@ def answer(out: str) -> dict[str, Any]:
     return found
 
 
-def claimed_by_all(server: Server, database: str) -> bool:
-    """Whether the drill's daemons are at work."""
+def at_work(server: Server, database: str, begun: int = 20) -> bool:
+    """Whether the drill's daemons have begun so many runs."""
     for schema in schemas(server, database):
         try:
             rows = server.execute(
@@ -86,7 +88,7 @@ def claimed_by_all(server: Server, database: str) -> bool:
             )
         except psycopg.errors.UndefinedTable:
             continue
-        if int(str(rows[0][0])) > 20:
+        if int(str(rows[0][0])) > begun:
             return True
     return False
 
@@ -134,12 +136,12 @@ def test_a_drill_where_the_ledger_is_embedded_freezes_a_leader_on_a_server_of_it
 def test_an_instant_that_vanishes_from_the_ledger_fails_the_drill(
     pg18: Server, database: str, temporary: Path
 ) -> None:
-    words = ("--url", pg18.conninfo(database), "--rounds", "2", "--faults", "stop", "--json")
+    words = ("--url", pg18.conninfo(database), "--rounds", "6", "--faults", "stop", "--json")
     drill = Started(temporary, *words)
     try:
-        eventually(lambda: claimed_by_all(pg18, database), "the drill at work", 60)
+        eventually(lambda: at_work(pg18, database, 150), "the drill at work", 60)
         (schema,) = schemas(pg18, database)
-        one = f"SELECT id FROM {schema}.occurrence WHERE verdict = 'ran' ORDER BY id DESC OFFSET 15 LIMIT 1"
+        one = f"SELECT id FROM {schema}.occurrence WHERE verdict = 'ran' ORDER BY id DESC OFFSET 5 LIMIT 1"
         pg18.execute(f"DELETE FROM {schema}.occurrence WHERE id = ({one})", database)
     finally:
         code, out, err = drill.ended()
@@ -156,7 +158,7 @@ def test_an_interrupted_drill_ends_its_daemons_and_drops_its_schema(
     pg18: Server, database: str, temporary: Path, number: signal.Signals
 ) -> None:
     drill = Started(temporary, "--url", pg18.conninfo(database), "--rounds", "100", "--faults", "kill")
-    eventually(lambda: claimed_by_all(pg18, database), "the drill at work", 60)
+    eventually(lambda: at_work(pg18, database), "the drill at work", 60)
     drill.process.send_signal(number)
     code, out, err = drill.ended()
     assert code == 130, err
@@ -169,7 +171,7 @@ def test_an_interrupted_drill_ends_its_daemons_and_drops_its_schema(
 @pytest.mark.slow
 def test_a_drill_that_is_killed_leaves_no_daemon_behind(pg18: Server, database: str, temporary: Path) -> None:
     drill = Started(temporary, "--url", pg18.conninfo(database), "--rounds", "100", "--faults", "kill")
-    eventually(lambda: claimed_by_all(pg18, database), "the drill at work", 60)
+    eventually(lambda: at_work(pg18, database), "the drill at work", 60)
     drill.process.kill()
     drill.ended()
     eventually(lambda: not drill.processes(), "the end of its daemons", 15)
