@@ -56,7 +56,7 @@ _READ = (
 
 _WORKS = re.compile(r"-- works with programs from version (\d+) on\n")
 
-_RIGHTS = {
+RIGHTS = {
     "SELECT": ["schema_version", "live_node"],
     "SELECT, UPDATE": ["leader", "leader_beat"],
     "SELECT, INSERT": ["audit_event"],
@@ -124,7 +124,7 @@ def grants(schema: str, runtime_role: str | None) -> Iterable[str]:
         return
     name, role = _quoted(schema), _quoted_role(runtime_role)
     yield f"GRANT USAGE ON SCHEMA {name} TO {role}"
-    for rights, tables in _RIGHTS.items():
+    for rights, tables in RIGHTS.items():
         yield f"GRANT {rights} ON {', '.join(f'{name}.{table}' for table in tables)} TO {role}"
     yield f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {name} TO {role}"
     yield f"GRANT EXECUTE ON FUNCTION {name}.wait_for_lock(bigint), {name}.finish(uuid, jsonb) TO {role}"
