@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Literal, TypeVar
+from uuid import uuid4
 
 import outcome
 import trio
 
-from singd.core.values import Occurrence
+from singd.core.values import CLUSTER, Occurrence
 from singd.edges.clock import SystemClock
 from singd.edges.memory.locks import Locks, Session
 from singd.edges.memory.rows import Change, Row, Try
@@ -53,7 +54,10 @@ class MemoryDatabase(Locks):
         self.by_identity: dict[Occurrence, Row] = {}
         self.by_token: dict[str, tuple[Row, Try]] = {}
         self.unfinished: dict[int, Row] = {}
+        self.over: set[int] = set()
+        self.on_over: Callable[[], None] = lambda: None
         self.next_number = 1
+        self.new_token: Callable[[], str] = lambda: str(uuid4())
         self._sharing: dict[Call, Term] = {}
         self._committing: Term | None = None
         self._cuts: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -83,6 +87,10 @@ class MemoryDatabase(Locks):
         """Break the connection of the next calls of `operation`, before their statement arrives or after COMMIT."""
         self._cuts[operation].extend([at] * times)
 
+    def mend(self) -> None:
+        """No connection breaks any more."""
+        self._cuts.clear()
+
     # -- requests ---------------------------------------------------------------------------------
 
     async def call(self, link: Link, act: Callable[[Call], T], name: str = "", term: Term | None = None) -> T:
@@ -101,12 +109,16 @@ class MemoryDatabase(Locks):
         if link.dead or (not link.up and not link.patience_s):
             await trio.lowlevel.cancel_shielded_checkpoint()
             raise EdgeError("the database does not answer")
-        call = Call(self.timeline, link, act, trio.lowlevel.current_task())
+        call = Call(self.timeline, link, act)
         arrive = partial(link.pass_on, partial(self._carry_out, call, name, term))
         if not link.up:
             call.give_up_later()
-        self.timeline.at(trio.current_time() + link.there() + self.latency_s, arrive)
-        answer: T = await trio.lowlevel.wait_task_rescheduled(call.abandon)
+        delay_s = link.there() + self.latency_s
+        if delay_s > 0:
+            self.timeline.at(trio.current_time() + delay_s, arrive)
+        else:
+            arrive()
+        answer: T = await call.answered()
         return answer
 
     async def reach(self, link: Link) -> None:
@@ -176,11 +188,14 @@ class MemoryDatabase(Locks):
         return list(range(first, first + count))
 
     def keep(self, row: Row) -> None:
-        """Remember whether the row still has something to come."""
+        """Remember whether the row still has something to come; `over` are those that have not, for a local journal."""
         if row.waits or row.live:
             self.unfinished[row.number] = row
-        else:
-            self.unfinished.pop(row.number, None)
+            return
+        self.unfinished.pop(row.number, None)
+        if row.occurrence.owner != CLUSTER:
+            self.over.add(row.number)
+            self.on_over()
 
     def found(self, tokens: Iterator[str]) -> Iterator[tuple[Row, Try]]:
         """Rows and attempts of the tokens that the ledger knows."""

@@ -35,13 +35,20 @@ class MemorySession:
         """Connect; one that the client gave up meanwhile is closed as soon as it is there."""
         self.drop()
 
-        def connect(call: Call) -> Session:
-            session = self.database.connect(node, self._lease_s, self._purpose)
-            if call.task is None:
-                self._close(session)
-            return session
+        given_up = False
 
-        self._session = await self.database.call(self._link, connect, "open")
+        def connect(call: Call) -> Session:
+            self._session = self.database.connect(node, self._lease_s, self._purpose)
+            if given_up:
+                self.drop()
+            return self._session
+
+        try:
+            await self.database.call(self._link, connect, "open")
+        except BaseException:
+            given_up = True
+            self.drop()
+            raise
 
     async def ask(self, act: Callable[[Session, Call], T], name: str = "") -> T:
         """Have `act` carried out in the session, which is heard once more.

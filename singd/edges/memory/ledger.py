@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
-from uuid import uuid4
 
 import trio
 
@@ -48,7 +47,12 @@ class MemoryLedger:
             self._db.fence(term)
             before, self._db.triggers = self._db.triggers, dict(triggers)
             for name in (name for name, trigger in triggers.items() if before.get(name) != trigger):
-                self._db.cursors[name] = max(now, self._db.cursors.get(name, now))
+                old = self._db.cursors.get(name)
+                self._db.cursors[name] = max(now, old or now)
+                self._db.note("begun", term.epoch, name, triggers[name], old, self._db.cursors[name])
+            for name in before.keys() - triggers.keys():
+                self._db.note("gone", term.epoch, name, self._db.cursors.get(name))
+            self._db.note("accepted", term.epoch, content_hash)
             if content_hash not in self._db.generations:  # a takeover with an older file makes that no newer
                 self._db.generations[content_hash] = len(self._db.generations) + 1
                 self._db.newest = content_hash
@@ -61,10 +65,11 @@ class MemoryLedger:
     ) -> Sequence[Recorded]:
         """See `ports.Ledger`."""
         numbers = self._db.numbers(len(recordings))
-        tokens = [str(uuid4()) for _ in recordings]
+        tokens = [self._db.new_token() for _ in recordings]
 
         def act() -> Sequence[Recorded]:
             self._db.fence(term)
+            self._db.note("wrote", term.epoch, "record")
             for name, due_at in cursors.items():
                 self._db.cursors[name] = max(due_at, self._db.cursors.get(name, due_at))
             rows = zip(recordings, numbers, tokens, strict=True)
@@ -74,10 +79,11 @@ class MemoryLedger:
 
     async def open_attempts(self, term: Term, occurrence_ids: Sequence[int]) -> Sequence[Attempt | None]:
         """See `ports.Ledger`."""
-        tokens = [str(uuid4()) for _ in occurrence_ids]
+        tokens = [self._db.new_token() for _ in occurrence_ids]
 
         def act() -> Sequence[Attempt | None]:
             self._db.fence(term)
+            self._db.note("wrote", term.epoch, "open_attempts")
             pairs = zip(occurrence_ids, tokens, strict=True)
             return [self._open_next(term, number, token) for number, token in pairs]
 
@@ -88,6 +94,7 @@ class MemoryLedger:
 
         def act() -> None:
             self._db.fence(term)
+            self._db.note("wrote", term.epoch, "decide")
             for number, (verdict, reason) in verdicts.items():
                 row = self._db.rows.get(number)
                 if row and (row.verdict is None or row.retry_at is not None):
@@ -131,6 +138,7 @@ class MemoryLedger:
 
         def act() -> set[str]:
             self._db.fence(term)
+            self._db.note("wrote", term.epoch, "settle")
             now = self._db.clock.now()
             plain = [
                 replace(f, skipped=None, result=None, started_at=None, finished_at=now) for f in finishes
@@ -192,6 +200,7 @@ class MemoryLedger:
         row, one = self._db.by_token[finish.token]
         if not may(row, one, finish):
             return (one.state, one.error) == (finish.state, finish.error)  # an earlier try of the same end
+        self._db.note("ended", None, row.occurrence, one.attempt.number, one.state, finish.state)
         one.state, one.error, one.finish = finish.state, finish.error, finish
         one.finished_at = finish.finished_at or self._db.clock.now()
         one.started_at = finish.started_at or one.started_at

@@ -62,7 +62,8 @@ class Change:
     """What the server did, for a test that watches: at, what, and what it concerns.
 
     Attributes:
-        what: "elected", "expired" (a lease), "ended" (a session), "accepted" (a generation), or a ledger's write.
+        what: "elected"; "expired" (a lease), "closed" (a session); "accepted" (a generation), "begun" and "gone" (its
+            schedules); "wrote" (behind the fence); "ended" (an attempt).
         epoch: Of the term that wrote; None where no term did.
         current: The epoch in force at that moment.
         about: The node's name, a token, or what was written.

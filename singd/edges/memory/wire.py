@@ -110,6 +110,15 @@ class Call:
     link: Link
     act: Callable[[Call], Any]
     task: trio.lowlevel.Task | None = None
+    result: outcome.Maybe[Any] | None = None
+
+    async def answered(self) -> Any:
+        """Wait for the answer, or take the one that is there."""
+        if self.result is None:
+            self.task = trio.lowlevel.current_task()
+            return await trio.lowlevel.wait_task_rescheduled(self.abandon)
+        await trio.lowlevel.checkpoint()
+        return self.result.unwrap()
 
     def answer(self, result: outcome.Maybe[Any]) -> None:
         """The server has done it: the client will hear of that, if it still waits and hears anything."""
@@ -126,7 +135,12 @@ class Call:
     def _arrive(self, result: outcome.Maybe[Any]) -> None:
         if not (self.link.up and self.link.hears):
             self.give_up_later()
-        elif self.task is not None:
+        else:
+            self._deliver(result)
+
+    def _deliver(self, result: outcome.Maybe[Any]) -> None:
+        self.result = result
+        if self.task is not None:
             task, self.task = self.task, None
             trio.lowlevel.reschedule(task, result)
 
@@ -135,9 +149,8 @@ class Call:
         self.timeline.at(trio.current_time() + self.link.patience_s, self._give_up)
 
     def _give_up(self) -> None:
-        if self.task is not None:
-            task, self.task = self.task, None
-            trio.lowlevel.reschedule(task, outcome.Error(Unanswered("the database did not answer in time")))
+        if self.result is None:
+            self._deliver(outcome.Error(Unanswered("the database did not answer in time")))
 
     def abandon(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
         """The client waits no more; what it sent is on its way."""
