@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     loaded, files = load(args, paths)
     problems = list(loaded.problems)
     if loaded.draft is not None:
-        problems += _passed(loaded.draft, datetime.now(UTC))
+        problems += passed(loaded.draft, datetime.now(UTC))
         problems += bind(loaded.draft, read_catalogue(paths.state / "cache", paths.plugins))[1]
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if args.json:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     return BAD_CONFIG if errors else OK
 
 
-def _passed(config: Config, now: datetime) -> Iterator[Problem]:
+def passed(config: Config, now: datetime) -> Iterator[Problem]:
     """An `at` that has passed: here and not with the other lints, because the core has no clock."""
     for name, schedule in config.schedules.items():
         if isinstance(schedule.trigger, At) and schedule.enabled and schedule.trigger.instant < now:

@@ -36,6 +36,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "resign": ("resign", "have the leader hand leadership over"),
     "plugins": ("plugins", "what is installed, what it offers, what failed to load"),
     "drill": ("drill", "failover proved: real daemons in a scratch schema, their leaders killed and frozen"),
+    "doctor": ("doctor", "whether everything it stands on can bear it: database, disk, clock, limits"),
     "db": ("db", "the ledger's schema: migrate it, or print the SQL"),
 }
 """Verb -> (module in singd.cli, one line for people)."""

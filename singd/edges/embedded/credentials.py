@@ -20,7 +20,7 @@ def load_or_make(home: Home) -> Mapping[str, str]:
         EdgeError: A cluster is there and its passwords are not, or cannot be read.
     """
     if home.credentials.exists():
-        return _load(home)
+        return load(home)
     if home.data.exists():
         raise EdgeError(f"{home.credentials} is missing: nobody can log in to the cluster in {home.data}",
                         cure="restore that file; or move the data directory away and restore a backup")  # fmt: skip
@@ -29,7 +29,12 @@ def load_or_make(home: Home) -> Mapping[str, str]:
     return made
 
 
-def _load(home: Home) -> Mapping[str, str]:
+def load(home: Home) -> Mapping[str, str]:
+    """Login -> password, of a cluster that is there.
+
+    Raises:
+        EdgeError: They are not there, or cannot be read.
+    """
     try:
         found = json.loads(home.credentials.read_bytes())
         return {login: str(found[login]) for login in ROLES.values()}
