@@ -91,7 +91,7 @@ def entry(row: OccurrenceRow) -> dict[str, Any]:
     return {
         "schedule": row.schedule, "task": row.task, "owner": row.owner, "due_at": text(row.due_at),
         "verdict": row.verdict, "reason": row.reason, "outcome": row.outcome and str(row.outcome), "standing": row.standing,
-        "run_id": str(row.occurrence_id), "generation": row.generation, "retry_at": text(row.retry_at),
+        "run_id": row.run_id, "generation": row.generation, "retry_at": text(row.retry_at),
         **_attempt(last), **ends,
     }  # fmt: skip
 
@@ -180,7 +180,7 @@ def _bad_end(last: OccurrenceRow, now: datetime) -> Iterator[Trouble]:
         first = last.attempts[-1].error.strip().split("\n")[0][:200]
         yield Trouble(
             f"{last.schedule} {words} at {when}" + (f": {first}" if first else ""),
-            f"`singd logs {last.occurrence_id}`",
+            f"`singd logs {last.run_id}`",
         )
     elif last.verdict == "missed" and now - (last.due_until or last.due_at) < MISSED_FOR:
         yield Trouble(
@@ -218,7 +218,7 @@ def behind(
     ended, claimed = before.attempts[-1].finished_at, row.attempts[0].claimed_at if row.attempts else None
     if ended is None or claimed is None or not row.due_at < ended <= claimed:
         return None
-    return {"run_id": str(before.occurrence_id), "until": text(ended)}
+    return {"run_id": before.run_id, "until": text(ended)}
 
 
 def output_from(log: Log, offset: int) -> tuple[bytes, int, int]:

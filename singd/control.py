@@ -34,13 +34,14 @@ from singd.bounds import RUNS_DEFAULT, RUNS_MAX
 from singd.cluster import cluster_facts, cluster_problems, in_progress, node_problems
 from singd.core.cluster import Cluster
 from singd.core.history import AttemptRow, Judgement, OccurrenceRow, judge
-from singd.core.values import Log, Schedule
+from singd.core.values import Log, Schedule, Scope
 from singd.errors import EdgeError
 from singd.views import (
     BadRequest,
     DaemonView,
     LedgerView,
     NotFound,
+    PartialAnswer,
     RunningAttempt,
     ScheduleView,
     Setting,
@@ -129,7 +130,8 @@ class ControlHandlers:
         near = await self._ledger.runs(name, None, NEAR_RUNS) if judged.state == "not_an_instant" else ()
         around = await self._around(name, found, schedule, judged)
         recorded = {"recorded": [text(row.due_at) for row in near]}
-        leader = await self._leader() if judged.state == "pending" else ""
+        waits_for_leader = judged.state == "pending" and schedule and schedule.scope is Scope.CLUSTER
+        leader = await self._leader() if waits_for_leader else ""
         return {"why": explained(name, at, found, schedule, judged, leader) | recorded | around}
 
     async def _leader(self) -> str:
@@ -163,7 +165,7 @@ class ControlHandlers:
         data, gap, end = output_from(log or Log(), offset)
         return {
             "logs": {
-                "run_id": str(row.occurrence_id), "attempt": attempt.number, "schedule": row.schedule, "due_at": text(row.due_at),
+                "run_id": row.run_id, "attempt": attempt.number, "schedule": row.schedule, "due_at": text(row.due_at),
                 "state": str(attempt.state), "over": attempt.state.terminal, "kept": log is not None,
                 "data": base64.b64encode(data).decode("ascii"), "gap": gap, "offset": end, "error": attempt.error,
                 "node": attempt.node, "abandoned": live is None and attempt.abandoned,
@@ -176,14 +178,13 @@ class ControlHandlers:
         attempts = [one for one in row.attempts if number is None or one.number == number]
         if not attempts:
             which = "has not begun yet" if number is None else f"has no attempt {number}"
-            raise NotFound(
-                f"run {row.occurrence_id} of {row.schedule} {which}", cure=f"`singd runs {row.schedule}`"
-            )
+            raise NotFound(f"run {row.run_id} of {row.schedule} {which}", cure=f"`singd runs {row.schedule}`")
         return row, attempts[-1]
 
     async def _find_run(self, run: str) -> OccurrenceRow:
-        if run.isdigit():
-            row = await self._ledger.run(int(run))
+        node, _, number = run.rpartition(":")
+        if number.isascii() and number.isdigit():
+            row = await (self._ledger.node_run(node, int(number)) if node else self._ledger.run(int(number)))
             if row is None:
                 raise NotFound(f"there is no run {run}", cure="`singd runs` lists them; old ones are deleted")
             return row
@@ -197,6 +198,8 @@ class ControlHandlers:
         try:
             with trio.fail_after(LEDGER_PATIENCE_S):
                 return await question(), ()
+        except PartialAnswer as error:
+            return error.answer, (Trouble(f"the ledger cannot be read: {error}", error.cure),)
         except EdgeError as error:
             return None, (Trouble(f"the ledger cannot be read: {error}", error.cure),)
         except trio.TooSlowError:

@@ -73,6 +73,8 @@ class View:
 
     def live_log(self, occurrence_id: int) -> Log | None:
         """What a running attempt has written so far."""
+        if occurrence_id < 0:  # of the local journal, see `singd.merged`
+            return self._daemon.node_runner.log(-occurrence_id)
         return self._daemon.runner.log(occurrence_id)
 
     def _state(self) -> str:

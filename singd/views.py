@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from singd.core.cluster import Cluster
 from singd.core.history import Known, OccurrenceRow
 from singd.core.values import Log, Schedule
-from singd.errors import SingdError
+from singd.errors import EdgeError, SingdError
 
 
 class BadRequest(SingdError):
@@ -26,6 +26,14 @@ class NotFound(SingdError):
     """There is no such schedule, run or attempt."""
 
     exit = 1
+
+
+class PartialAnswer(EdgeError):
+    """A part of what was asked for cannot be had; `answer` is the rest."""
+
+    def __init__(self, message: str, answer: Any, *, cure: str = "") -> None:
+        super().__init__(message, cure=cure)
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,10 @@ class LedgerView(Protocol):
 
     async def run(self, occurrence_id: int) -> OccurrenceRow | None:
         """One row with every attempt."""
+        ...
+
+    async def node_run(self, node: str, number: int) -> OccurrenceRow | None:
+        """One row of a node's own, with every attempt, by its number in that node's local journal."""
         ...
 
     async def begun(self, schedule: str) -> OccurrenceRow | None:

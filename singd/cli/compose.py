@@ -24,12 +24,13 @@ from singd.cli.operating import operator_verbs
 from singd.cli.paths import Paths
 from singd.control import ControlHandlers, Setting, Trouble
 from singd.core.config.effective import effective
-from singd.core.values import Isolation
+from singd.core.values import Isolation, Scope
 from singd.daemon import Daemon, Parts
 from singd.edges.clock import SystemClock
 from singd.edges.control import serve_control
 from singd.edges.inline import InlineExecutor
 from singd.edges.local.ledger import LocalLedger
+from singd.edges.local.reader import LocalReader
 from singd.edges.postgres.election import PostgresElection
 from singd.edges.postgres.intake import PostgresIntake
 from singd.edges.postgres.ledger import PostgresLedger
@@ -41,9 +42,11 @@ from singd.edges.worker.executor import WorkerExecutor
 from singd.edges.worker.keeper import KeeperClient
 from singd.errors import EdgeError
 from singd.events import Emit, Notice
+from singd.merged import Merged
 from singd.ports import NodeInfo
 from singd.provide import Provider
 from singd.view import View
+from singd.views import LedgerView, Unshipped
 from singd.welcome import Welcome
 
 
@@ -194,9 +197,23 @@ async def _control(
         lambda: troubles,
         [item.schedule for key, item in setup.accepted.bound.items() if key not in daemon.parts.schedules],
     )
-    reader = LedgerReader(pool)
+    reader = _reader(daemon, LedgerReader(pool))
     handlers = {**ControlHandlers(view, reader).table(), **operator_verbs(view, daemon, reader)}
     await serve_control(setup.paths.socket, handlers, task_status=task_status)
+
+
+def _reader(daemon: Daemon, ledger: LedgerView) -> LedgerView:
+    """The ledger with what this node has not shipped yet."""
+    parts = daemon.parts
+    if not isinstance(parts.local, LocalLedger):
+        return ledger
+    own = {name for name, schedule in parts.schedules.items() if schedule.scope is Scope.NODE}
+    return Merged(ledger, LocalReader(parts.local), parts.node.name, lambda: own)
+
+
+def _unshipped(daemon: Daemon) -> Unshipped:
+    local = daemon.parts.local
+    return Unshipped(*local.backlog) if isinstance(local, LocalLedger) else Unshipped()
 
 
 def _settings(accepted: Accepted, name: str) -> Sequence[Setting]:

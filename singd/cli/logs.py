@@ -50,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_run(text: str) -> tuple[str, int | None]:
-    """A run's number and perhaps an attempt's: `4711` or `4711.2`; anything else is a schedule's name."""
-    number, dot, attempt = text.partition(".")
-    if dot and number.isdigit() and attempt.isdigit():
-        return number, int(attempt)
+    """A run's id and perhaps an attempt's number: `4711`, `4711.2` or `node:12.2`; anything else is a schedule's name."""
+    run, dot, attempt = text.rpartition(".")
+    if dot and run.rpartition(":")[2].isdigit() and attempt.isdigit():
+        return run, int(attempt)
     return text, None
 
 

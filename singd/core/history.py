@@ -21,7 +21,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from singd.core.trigger import upcoming
-from singd.core.values import CLUSTER, Schedule, State, Trigger
+from singd.core.values import CLUSTER, Schedule, State, Trigger, run_id
 
 EXPANDED_MAX = 20_000
 """Most instants of one range that are counted out; the planner writes no longer ones (`singd.core.plan.LIMIT`)."""
@@ -60,6 +60,7 @@ class OccurrenceRow:
         verdict: None while it is open.
         retry_at: When its next attempt is due, if one follows.
         attempts: Those the reader was asked for, by number; the last is the one that counts.
+        local_number: Of a node's own occurrence: its number in that node's local journal.
     """
 
     occurrence_id: int
@@ -74,6 +75,13 @@ class OccurrenceRow:
     reason: str = ""
     retry_at: datetime | None = None
     attempts: tuple[AttemptRow, ...] = ()
+    local_number: int | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The id an operator uses."""
+        number = self.occurrence_id if self.local_number is None else self.local_number
+        return run_id(self.owner if self.local_number is not None else CLUSTER, number)
 
     @property
     def outcome(self) -> State | None:

@@ -109,6 +109,10 @@ async def test_a_row_arrives_with_all_that_its_node_knew(taking: Taking) -> None
     assert (succeeded.number, succeeded.started_at, succeeded.finished_at) == (2, NOON, LATER)
     assert await taking.world.reader.log(row.occurrence_id, 1) == first.log
     assert await taking.world.reader.log(row.occurrence_id, 2) is None
+    assert (row.run_id, whole.run_id) == ("node-1:5", "node-1:5")
+    assert await taking.world.reader.node_run("node-1", 5) == whole
+    assert await taking.world.reader.node_run("node-2", 5) is None
+    assert await taking.world.reader.node_run("node-1", 7) is None
     [range_row] = await taking.rows("t")
     assert (range_row.due_until, range_row.count, range_row.reason) == (
         NOON + 2 * MINUTE,

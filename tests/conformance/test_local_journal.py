@@ -261,6 +261,7 @@ async def test_only_what_is_over_is_shipped_oldest_first(world: LocalWorld) -> N
         token, State.FAILED, "why", {"n": 1}, started_at=NOON, finished_at=LATER, log=Log(b"h", b"t", 3)
     )
     await world.ledger.finish([end])
+    assert world.ledger.backlog == (2, world.clock.wall)
     shipments = await world.ledger.unshipped(9)
     assert [one.number for one in shipments] == [numbers[2], numbers[3]]
     gone, ended = shipments
@@ -274,6 +275,10 @@ async def test_only_what_is_over_is_shipped_oldest_first(world: LocalWorld) -> N
     assert [one.number for one in await world.ledger.unshipped(1)] == [numbers[2]]
     await world.ledger.shipped([numbers[2]])
     assert [one.number for one in await world.ledger.unshipped(9)] == [numbers[3]]
+    assert world.ledger.backlog == (1, world.clock.wall)
+    reopened = world.reopen()
+    await reopened.open()
+    assert reopened.backlog == (1, world.clock.wall)
 
 
 async def test_a_retry_to_come_is_not_over_and_a_decision_ends_it(world: LocalWorld) -> None:

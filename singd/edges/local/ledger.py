@@ -17,15 +17,18 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 import trio
 
 from singd.core.values import Attempt, Finish, Recorded, Recording, Shipment, State
 from singd.edges.local import outbox, rows, writes
-from singd.edges.local.file import JournalFile
+from singd.edges.local.file import Body, JournalFile
 from singd.edges.local.statements import statement
 from singd.ports import Adoption, Clock, LiveAttempt, NodeInfo, OpenOccurrence, Term
+
+T = TypeVar("T")
 
 DEAD_EPOCH = -1
 """Of an attempt that another process claimed: older than any term's."""
@@ -37,6 +40,9 @@ class LocalLedger:
     Args:
         path: The file; made when it is first used.
         node: Whose journal it is; attempts of another process are a dead daemon's.
+
+    Attributes:
+        backlog: How many rows are over and not shipped, and when the oldest was recorded.
     """
 
     def __init__(self, path: Path, node: NodeInfo, clock: Clock) -> None:
@@ -47,6 +53,7 @@ class LocalLedger:
         self._opened = clock.boot()
         self._renewed: dict[str, float] = {}
         self._more = trio.Event()
+        self.backlog: tuple[int, datetime | None] = (0, None)
 
     @property
     def set_aside(self) -> Path | None:
@@ -65,7 +72,12 @@ class LocalLedger:
         Raises:
             EdgeError: The disk is full or fails, or the file is of a newer singd.
         """
-        await self.file.transact("opening the local journal", self._know_origin)
+
+        def body(connection: sqlite3.Connection) -> None:
+            self._know_origin(connection)
+            self.backlog = outbox.backlog(connection)
+
+        await self.file.transact("opening the local journal", body)
 
     def close(self) -> None:
         """Let the file go."""
@@ -96,9 +108,8 @@ class LocalLedger:
             writes.move_cursors(connection, cursors)
             return writes.record(connection, generation, recordings, self._node, self._now())
 
-        answers = await self.file.transact("recording occurrences", body)
+        answers = await self._ending("recording occurrences", body)
         self._renew(answer.attempt.token for answer in answers if answer.attempt)
-        self._more.set()
         return answers
 
     async def open_attempts(self, term: Term, occurrence_ids: Sequence[int]) -> Sequence[Attempt | None]:
@@ -114,10 +125,7 @@ class LocalLedger:
 
     async def decide(self, term: Term, verdicts: Mapping[int, tuple[str, str]]) -> None:
         """See `ports.Ledger`."""
-        await self.file.transact(
-            "deciding occurrences", lambda connection: writes.decide(connection, verdicts)
-        )
-        self._more.set()
+        await self._ending("deciding occurrences", lambda connection: writes.decide(connection, verdicts))
 
     async def start(self, tokens: Sequence[str]) -> set[str]:
         """See `ports.Ledger`."""
@@ -138,7 +146,7 @@ class LocalLedger:
     async def finish(self, finishes: Sequence[Finish]) -> set[str]:
         """See `ports.Ledger`. Of two ends for one token in a batch the first counts."""
         first = {one.token: one for one in reversed(finishes)}.values()
-        accepted = await self.file.transact(
+        accepted = await self._ending(
             "finishing attempts", lambda connection: writes.finish(connection, first, self._now())
         )
         self._ended(accepted)
@@ -147,7 +155,7 @@ class LocalLedger:
     async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
         """See `ports.Ledger`. CANCELLED settles only what is still claimed, LOST only what is running."""
         plain = [Finish(one.token, one.state, one.error, retry_at=one.retry_at) for one in finishes]
-        settled = await self.file.transact(
+        settled = await self._ending(
             "settling attempts", lambda connection: writes.settle(connection, plain, self._now())
         )
         self._ended(settled)
@@ -171,9 +179,12 @@ class LocalLedger:
 
     async def shipped(self, numbers: Sequence[int]) -> None:
         """See `ports.Outbox`. What was shipped a day ago is forgotten here."""
-        await self.file.transact(
-            "noting what was shipped", lambda connection: outbox.shipped(connection, numbers, self._now())
-        )
+
+        def body(connection: sqlite3.Connection) -> None:
+            outbox.shipped(connection, numbers, self._now())
+            self.backlog = outbox.backlog(connection)
+
+        await self.file.transact("noting what was shipped", body)
 
     # -- what only this process knows -------------------------------------------------------------
 
@@ -187,7 +198,18 @@ class LocalLedger:
     def _ended(self, tokens: Iterable[str]) -> None:
         for token in tokens:
             self._renewed.pop(token, None)
+
+    async def _ending(self, doing: str, body: Body[T]) -> T:
+        """A transaction after which there may be more to ship."""
+
+        def counting(connection: sqlite3.Connection) -> T:
+            answer = body(connection)
+            self.backlog = outbox.backlog(connection)
+            return answer
+
+        answer = await self.file.transact(doing, counting)
         self._more.set()
+        return answer
 
     def _know_origin(self, connection: sqlite3.Connection) -> None:
         [origin] = connection.execute("SELECT value FROM fact WHERE name = 'origin'").fetchone()

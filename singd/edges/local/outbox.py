@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from singd.core.values import (
@@ -57,6 +57,15 @@ def shipped(connection: sqlite3.Connection, numbers: Sequence[int], now: int) ->
     forgotten = connection.execute(statement("forget"), {"before": before, "limit": FORGET_BATCH})
     if forgotten.rowcount:
         connection.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+
+
+def backlog(connection: sqlite3.Connection) -> tuple[int, datetime | None]:
+    """How many are over and not shipped, and since when."""
+    count, oldest = connection.execute(
+        "SELECT count(*), min(number) FROM occurrence WHERE shipped_at IS NULL AND open = 0"
+    ).fetchone()
+    since = connection.execute("SELECT recorded_at FROM occurrence WHERE number = ?", (oldest,)).fetchone()
+    return count, rows.instant(since[0]) if since else None
 
 
 def make_room(connection: sqlite3.Connection, wanted: int) -> None:

@@ -108,5 +108,5 @@ def _view(row: rows.Row, attempts: tuple[AttemptRow, ...]) -> OccurrenceRow:
     number, schedule, due_at, task, owner, due_until, count, verdict, reason, retry_at = row
     return OccurrenceRow(
         number, schedule, rows.instant(due_at), task, 0, owner, rows.maybe_instant(due_until), count, verdict, reason,
-        rows.maybe_instant(retry_at), attempts,
+        rows.maybe_instant(retry_at), attempts, number,
     )  # fmt: skip

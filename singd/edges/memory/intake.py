@@ -23,11 +23,18 @@ class Taken:
 
     Attributes:
         rows: Where a row was in its node's journal -> the row.
+        numbers: Number of a row in the ledger -> its number in its node's journal.
         conflicts: What became an audit event, oldest first.
     """
 
     rows: dict[Place, Row] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
     conflicts: dict[tuple[Place, Occurrence], dict[str, Any]] = field(default_factory=dict)
+
+
+def taken_by(database: MemoryDatabase) -> Taken:
+    """The table of one database."""
+    return _TAKEN.setdefault(database, Taken())
 
 
 _TAKEN: WeakKeyDictionary[MemoryDatabase, Taken] = WeakKeyDictionary()
@@ -39,7 +46,7 @@ class MemoryIntake:
     def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
         self._db = database
         self._ledger = MemoryLedger(database, link)
-        self.taken = _TAKEN.setdefault(database, Taken())
+        self.taken = taken_by(database)
 
     async def take_in(self, node: NodeInfo, origin: uuid.UUID, shipments: Sequence[Shipment]) -> set[int]:
         """See `ports.Intake`."""
@@ -58,6 +65,7 @@ class MemoryIntake:
         known = self.taken.rows.get(place)
         if known is None and what not in self._db.by_identity:
             self.taken.rows[place] = self._written(one, number)
+            self.taken.numbers[number] = one.number
             return True
         if known is not None and known.occurrence == what:
             return True

@@ -8,6 +8,7 @@ from datetime import datetime
 from singd.core.history import AttemptRow, Known, OccurrenceRow
 from singd.core.values import Log
 from singd.edges.memory.database import Link, MemoryDatabase, Row, Try
+from singd.edges.memory.intake import taken_by
 
 
 class MemoryReader:
@@ -16,6 +17,7 @@ class MemoryReader:
     def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
         self._db = database
         self._link = link or Link()
+        self._taken = taken_by(database)
 
     async def runs(self, schedule: str | None, since: datetime | None, limit: int) -> Sequence[OccurrenceRow]:
         """The newest rows, newest first, each with its last attempt; of `since` or later."""
@@ -24,13 +26,13 @@ class MemoryReader:
         if since is not None:
             rows = [r for r in rows if (r.recording.due_until or r.occurrence.due_at) >= since]
         rows.sort(key=_newest, reverse=True)
-        return [_view(row, row.attempts[-1:]) for row in rows[:limit]]
+        return [self._view(row, row.attempts[-1:]) for row in rows[:limit]]
 
     async def latest(self) -> Mapping[str, OccurrenceRow]:
         """Of each schedule the newest row with a verdict that is over, with its last attempt."""
         await self._db.reach(self._link)
         over = [r for r in self._db.rows.values() if r.number not in self._db.unfinished]
-        return {r.occurrence.schedule: _view(r, r.attempts[-1:]) for r in sorted(over, key=_newest)}
+        return {r.occurrence.schedule: self._view(r, r.attempts[-1:]) for r in sorted(over, key=_newest)}
 
     async def known(self, schedule: str, at: datetime) -> Known:
         """What there is around one instant; its row with every attempt."""
@@ -43,21 +45,29 @@ class MemoryReader:
             key=lambda r: (r.occurrence.due_at == at, r.occurrence.request == "", r.occurrence.due_at)
         )
         oldest = min((r.occurrence.due_at for r in rows), default=None)
-        row = _view(covering[-1], covering[-1].attempts) if covering else None
+        row = self._view(covering[-1], covering[-1].attempts) if covering else None
         return Known(row, self._db.cursors.get(schedule), oldest)
 
     async def run(self, occurrence_id: int) -> OccurrenceRow | None:
         """One row with every attempt."""
         await self._db.reach(self._link)
         row = self._db.rows.get(occurrence_id)
-        return _view(row, row.attempts) if row else None
+        return self._view(row, row.attempts) if row else None
+
+    async def node_run(self, node: str, number: int) -> OccurrenceRow | None:
+        """One row of a node's own, with every attempt, by its number in that node's local journal."""
+        await self._db.reach(self._link)
+        places = [
+            row for (owner, _, local), row in self._taken.rows.items() if (owner, local) == (node, number)
+        ]
+        return self._view(places[-1], places[-1].attempts) if places else None
 
     async def begun(self, schedule: str) -> OccurrenceRow | None:
         """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
         await self._db.reach(self._link)
         rows = [r for r in self._db.rows.values() if r.occurrence.schedule == schedule and r.attempts]
         newest = max(rows, key=_newest, default=None)
-        return _view(newest, newest.attempts) if newest else None
+        return self._view(newest, newest.attempts) if newest else None
 
     async def log(self, occurrence_id: int, number: int) -> Log | None:
         """The kept output of an attempt that is over; None where none is kept."""
@@ -68,17 +78,17 @@ class MemoryReader:
         log = row.attempts[number - 1].log
         return log if log.head or log.tail or log.dropped else None
 
+    def _view(self, row: Row, attempts: Sequence[Try]) -> OccurrenceRow:
+        what, said = row.occurrence, row.recording
+        return OccurrenceRow(
+            row.number, what.schedule, what.due_at, said.task, row.generation, what.owner, said.due_until, said.count,
+            str(row.verdict) if row.verdict else None, row.reason, row.retry_at, tuple(_attempt(one) for one in attempts),
+            self._taken.numbers.get(row.number),
+        )  # fmt: skip
+
 
 def _newest(row: Row) -> tuple[datetime, int]:
     return row.occurrence.due_at, row.number
-
-
-def _view(row: Row, attempts: Sequence[Try]) -> OccurrenceRow:
-    what, said = row.occurrence, row.recording
-    return OccurrenceRow(
-        row.number, what.schedule, what.due_at, said.task, row.generation, what.owner, said.due_until, said.count,
-        str(row.verdict) if row.verdict else None, row.reason, row.retry_at, tuple(_attempt(one) for one in attempts),
-    )  # fmt: skip
 
 
 def _attempt(one: Try) -> AttemptRow:

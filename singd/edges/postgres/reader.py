@@ -58,10 +58,17 @@ class LedgerReader:
             return None
         rows = await self._ask("view_run", {"id": occurrence_id})
         return (
-            _occurrence(rows[0], tuple(_attempt(row) for row in rows if row[12] is not None))
+            _occurrence(rows[0], tuple(_attempt(row) for row in rows if row[13] is not None))
             if rows
             else None
         )
+
+    async def node_run(self, node: str, number: int) -> OccurrenceRow | None:
+        """One row of a node's own, with every attempt, by its number in that node's local journal."""
+        if not 0 < number < 1 << 63:
+            return None
+        found = await self._ask("view_node_run", {"node": text.clean(node), "number": number})
+        return await self.run(found[0][0]) if found else None
 
     async def begun(self, schedule: str) -> OccurrenceRow | None:
         """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
@@ -108,7 +115,7 @@ class LedgerReader:
 
 
 def _with_last(row: Row) -> OccurrenceRow:
-    return _occurrence(row, (_attempt(row),) if row[12] is not None else ())
+    return _occurrence(row, (_attempt(row),) if row[13] is not None else ())
 
 
 def _occurrence(row: Row, attempts: tuple[AttemptRow, ...]) -> OccurrenceRow:
@@ -126,11 +133,12 @@ def _occurrence(row: Row, attempts: tuple[AttemptRow, ...]) -> OccurrenceRow:
         reason,
         retry_at,
         attempts,
+        row[12],
     )
 
 
 def _attempt(row: Row) -> AttemptRow:
-    number, state, epoch, node, started_at, finished_at, error, result, claimed_at, abandoned = row[12:22]
+    number, state, epoch, node, started_at, finished_at, error, result, claimed_at, abandoned = row[13:23]
     return AttemptRow(
         number, State(state), epoch, node, started_at, finished_at, error, result, claimed_at, abandoned
     )

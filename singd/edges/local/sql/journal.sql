@@ -37,7 +37,7 @@ CREATE TABLE occurrence (
     CONSTRAINT only_what_is_over_is_shipped CHECK (shipped_at IS NULL OR open = 0)
 ) STRICT;
 CREATE INDEX occurrence_open ON occurrence (due_at, number) WHERE open = 1;
-CREATE INDEX occurrence_unshipped ON occurrence (number) WHERE shipped_at IS NULL;
+CREATE INDEX occurrence_unshipped ON occurrence (open, number) WHERE shipped_at IS NULL;
 CREATE INDEX occurrence_shipped ON occurrence (shipped_at) WHERE shipped_at IS NOT NULL;
 
 CREATE TABLE attempt (

@@ -29,4 +29,4 @@ COMMENT ON TABLE term IS 'One row a change of leader: elected_at - last_seen_at 
 
 -- What a node recorded in its local journal is known there by a number of its own.
 ALTER TABLE occurrence ADD COLUMN local_number bigint;
-CREATE UNIQUE INDEX occurrence_local ON occurrence (owner, origin, local_number) WHERE local_number IS NOT NULL;
+CREATE UNIQUE INDEX occurrence_local ON occurrence (owner, local_number, origin) WHERE local_number IS NOT NULL;

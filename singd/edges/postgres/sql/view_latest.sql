@@ -1,7 +1,8 @@
 -- Of each schedule the newest row that is over, with its last attempt.
 SELECT o.*, a.* FROM (SELECT DISTINCT schedule FROM cursor) c
 CROSS JOIN LATERAL (
-    SELECT id, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at, attempts
+    SELECT id, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at, attempts,
+           local_number
     FROM occurrence x
     WHERE x.schedule = c.schedule AND x.verdict IS NOT NULL AND x.retry_at IS NULL
       AND NOT EXISTS (SELECT FROM attempt l WHERE l.occurrence_id = x.id AND l.finished_at IS NULL)

@@ -2,7 +2,8 @@
 -- key answers; instants of one round of planning are close together.
 -- An attempt is abandoned when it is silent (two beats and their way) and no live node is the process that began it.
 SELECT o.*, a.* FROM (
-    SELECT id, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at, attempts
+    SELECT id, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at, attempts,
+           local_number
     FROM occurrence
     WHERE coalesce(due_until, due_at) >= coalesce(%(since)s::timestamptz, '-infinity')
     ORDER BY id DESC LIMIT %(limit)s

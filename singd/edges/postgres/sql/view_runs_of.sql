@@ -1,7 +1,8 @@
 -- The newest rows of one schedule, each with its last attempt.
 -- An attempt is abandoned when it is silent (two beats and their way) and no live node is the process that began it.
 SELECT o.*, a.* FROM (
-    SELECT id, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at, attempts
+    SELECT id, schedule, due_at, task, generation, owner, due_until, count, verdict, reason, retry_at, attempts,
+           local_number
     FROM occurrence
     WHERE schedule = %(schedule)s AND coalesce(due_until, due_at) >= coalesce(%(since)s::timestamptz, '-infinity')
     ORDER BY due_at DESC, id DESC LIMIT %(limit)s
