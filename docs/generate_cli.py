@@ -14,6 +14,7 @@ import sys
 import tempfile
 from argparse import Action
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,9 @@ from singd.cli.arguments import VerbParser
 from singd.cli.main import BROKEN_PIPE, CANNOT_WRITE, INTERRUPTED, VERBS, main
 from singd.cli.plugins import by_plugin
 from singd.core.catalogue import BrokenTask, Catalogue, Param, TaskInfo
+from singd.drill.gaps import Fault
+from singd.drill.tally import Tally
+from singd.drill.words import Outcome, Round, as_json
 
 TESTS = str(Path(__file__).resolve().parents[1] / "tests")
 EVERYWHERE = ("--help", "--json", "--config", "--state")
@@ -130,7 +134,17 @@ def documents() -> Mapping[str, Mapping[str, Any]]:
         found = trio.run(_ask, state) | {verb: _printed(verb, state) for verb in OFFLINE}
     task = TaskInfo("t", "p", "1", "p:t", ("node",), params=(Param("x", "int", True),))
     plugins = by_plugin(Catalogue({"t": task}, {"b": BrokenTask("b", "p", "why")}))
-    return found | {"plugins": {"version": output.JSON_VERSION, "plugins": plugins}}
+    return found | {
+        "plugins": {"version": output.JSON_VERSION, "plugins": plugins},
+        "drill": {"version": output.JSON_VERSION, "drill": _drill()},
+    }
+
+
+def _drill() -> Mapping[str, Any]:
+    """What a drill of one round says, with an example of everything it may name."""
+    lost = ("a", datetime(2026, 3, 1, 3, tzinfo=UTC))
+    done = Round(1, Fault.KILL, "drill-1", 1, "drill-2", 2, 0.04)
+    return as_json(Outcome("a database", "singd_drill_1", 3, (done,), Tally(lost=[lost])))
 
 
 async def _ask(state: Path) -> dict[str, Mapping[str, Any]]:
