@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib import resources
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -18,8 +13,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support.postgres import RUNTIME, Server, other_user
-from support.proxy import SOCKET, cutting_proxy
+from support.postgres import RUNTIME, Server
 
 from singd.core.values import Finish, Log, Occurrence, Recording, State, Verdict
 from singd.edges.postgres import batches
@@ -152,29 +146,7 @@ async def test_a_lock_that_was_let_go_is_noticed_by_the_next_beat(world: World) 
         await election.beat(term)
 
 
-# -- servers that cannot elect --------------------------------------------------------------------
-
-
-async def test_a_read_only_server_is_refused_by_name(world: World) -> None:
-    conninfo = f"{world.server.conninfo(user=RUNTIME)} options='-c default_transaction_read_only=on'"
-    with pytest.raises(EdgeError, match="read-only") as caught:
-        await PostgresElection(conninfo, world.schema).open(NodeInfo("a", uuid4()))
-    assert "primary" in caught.value.cure
-
-
-async def test_a_standby_is_refused_by_name(world: World) -> None:
-    with _standby(world.server) as conninfo, pytest.raises(EdgeError, match="standby"):
-        await PostgresElection(f"{conninfo} user={RUNTIME}", world.schema).open(NodeInfo("a", uuid4()))
-
-
-async def test_a_pooler_is_refused_by_name(world: World) -> None:
-    """A pooler gives the client a process id of its own; here a proxy rewrites it."""
-    async with cutting_proxy(world.server.directory / SOCKET) as proxy:
-        proxy.invent_pid = True
-        with pytest.raises(EdgeError, match="pooler"):
-            await PostgresElection(
-                f"host={proxy.directory} dbname=postgres user={RUNTIME}", world.schema
-            ).open(NodeInfo("a", uuid4()))
+# -- servers that are away ------------------------------------------------------------------------
 
 
 async def test_a_server_that_is_away_is_an_edge_error_within_its_bound(
@@ -462,33 +434,3 @@ def test_an_array_literal_says_what_was_said(pg18: Server, values: list[str | No
     with psycopg.connect(pg18.conninfo()) as connection:
         found = connection.execute("SELECT %s::text[]", (literals.texts(values),)).fetchone()
     assert found == ([None if value is None else literals.clean(value) for value in values],)
-
-
-# -- helpers --------------------------------------------------------------------------------------
-
-
-class _standby:
-    """A hot standby of a server, by pg_basebackup."""
-
-    def __init__(self, primary: Server) -> None:
-        self._primary = primary
-        self._directory = Path(tempfile.mkdtemp(prefix="sgd-", dir="/tmp"))
-        self._server = Server(
-            primary.binaries, self._directory, {"wal_level": "replica", "hot_standby": "on"}
-        )
-
-    def __enter__(self) -> str:
-        user = other_user()
-        if user:
-            os.chown(self._directory, user["user"], user["group"])
-        command = [self._primary.binaries / "pg_basebackup", "-h", self._primary.directory, "-U", "postgres"]
-        subprocess.run(
-            [*command, "-D", self._directory / "data", "-R", "-X", "stream", "-c", "fast"],
-            check=True, cwd="/", **user,
-        )  # fmt: skip
-        self._server.start()
-        return f"host={self._directory} dbname=postgres"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        shutil.rmtree(self._directory)

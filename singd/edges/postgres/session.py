@@ -20,10 +20,13 @@ import trio
 
 from singd.edges.postgres.failure import PostgresError, translate
 from singd.edges.postgres.migrate import MINIMUM_SERVER, require_current
-from singd.edges.postgres.pool import SESSION, checked_schema, connect
-from singd.edges.postgres.statements import Row, run
+from singd.edges.postgres.pool import CALL_S, SESSION, checked_schema, connect
+from singd.edges.postgres.statements import Row, run, statement
 from singd.edges.postgres.wire import TrioConnection
 from singd.errors import EdgeError
+
+LOOKS = 30
+"""How often a pooler is tried: with others at work beside us, one look in a few proves nothing."""
 
 
 class LeasedSession:
@@ -96,7 +99,7 @@ class LeasedSession:
     async def _refuse_unfit(self, connection: TrioConnection) -> None:
         if connection.info.server_version < MINIMUM_SERVER:
             raise EdgeError("this PostgreSQL is too old", cure="use PostgreSQL 14 or newer")
-        read_only, backend, lease, _ = (await run(connection, "probe", {}))[0]
+        read_only, backend, lease, _ = await _row(connection, "probe")
         if read_only:
             raise EdgeError(
                 "the ledger's server is a standby or read-only", cure="point [database] url at the primary"
@@ -111,12 +114,25 @@ class LeasedSession:
         await require_current(connection, self.schema)
 
     async def _is_shared(self, connection: TrioConnection, backend: int) -> bool:
-        """Whether this session's backend serves others between its statements."""
+        """Whether this session's backend serves others between its statements: seen sooner or later if it does."""
         other = await connect(self._conninfo, self.schema, f"{self._purpose} probe")
         try:
-            async with other.transaction():
-                theirs = await run(other, "which_backend", {})
-                ours = await run(connection, "which_backend", {})
+            for _ in range(LOOKS):
+                async with other.transaction():
+                    if await _backend(other) == backend or await _backend(connection) != backend:
+                        return True
         finally:
             other.drop()
-        return bool(theirs[0][0] == backend or ours[0][0] != backend)
+        return False
+
+
+async def _backend(connection: TrioConnection) -> int:
+    return int((await _row(connection, "which_backend"))[0])
+
+
+async def _row(connection: TrioConnection, name: str) -> Row:
+    """Not prepared: on a shared backend another client's statement may have the same name."""
+    with trio.fail_after(CALL_S):
+        row = await (await connection.execute(statement(name), prepare=False)).fetchone()
+    assert row is not None
+    return tuple(row)
