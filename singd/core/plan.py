@@ -20,7 +20,7 @@ its newest instants undecided, because what becomes of them depends on those aft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -85,8 +85,10 @@ def plan(
         return _plan(due, policy, now, next_at)
     if next_at is not None and next_at <= now:
         return _slice_at_pause(due, paused, pause, policy, now, next_at)
-    step = _plan([instant for instant in due if not pause.covers(instant)], policy, now, next_at)
-    return replace(step, ranges=(*step.ranges, *_paused(paused, pause)), cursor=due[-1])
+    others = [instant for instant in due if not pause.covers(instant)]
+    step = _plan(others, policy, now, next_at)
+    apart = [part for gone in step.ranges for part in _split(gone, others, paused[0])]
+    return replace(step, ranges=(*apart, *_paused(paused, pause)), cursor=due[-1])
 
 
 def _plan(due: list[datetime], policy: Policy, now: datetime, next_at: datetime | None) -> Plan:
@@ -112,6 +114,13 @@ def _slice_at_pause(
         return _plan(before, policy, now, paused[0])
     after = next((instant for instant in due if instant > paused[-1]), next_at)
     return Plan((), _paused(paused, pause), paused[-1], after)
+
+
+def _split(gone: Range, instants: Sequence[datetime], at: datetime) -> Iterator[Range]:
+    """A range in two where the pause lies inside: a range row holds consecutive instants."""
+    within = [instant for instant in instants if gone.first <= instant <= gone.last]
+    for part in ([i for i in within if i < at], [i for i in within if i > at]):
+        yield from _range(part, gone.verdict, gone.reason)
 
 
 def _paused(instants: Sequence[datetime], pause: Pause) -> tuple[Range, ...]:
