@@ -133,6 +133,11 @@ class Pool:
             )
             try:
                 yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                # A session keeps the default it began with: a server that takes writes again is seen by new ones only.
+                connection.drop()
+                self.close()
+                raise
             finally:
                 self._give_back(connection)
         finally:
