@@ -60,8 +60,8 @@ async def test_daemons_that_start_together_apply_once(server: Server, database: 
     async with trio.open_nursery() as nursery:
         for _ in range(6):
             nursery.start_soon(start)
-    assert sorted(map(str, answers))[0] == "['0001_ledger']" or "['0001_ledger']" in map(str, answers)
-    assert sum(answer == [] for answer in answers) == 5
+    assert answers.count([m.name for m in migrations()]) == 1
+    assert answers.count([]) == 5
 
 
 async def test_the_printed_sql_makes_what_migrating_makes(server: Server, database: str) -> None:
@@ -131,7 +131,7 @@ async def test_the_owner_of_a_schema_needs_no_right_on_the_database(server: Serv
     role = f"owner_{database}"
     server.execute(f"CREATE ROLE {role} LOGIN")
     server.execute(f"CREATE SCHEMA singd AUTHORIZATION {role}", database)
-    assert await migrate(server.conninfo(database, role)) == ["0001_ledger"]
+    assert await migrate(server.conninfo(database, role)) == [m.name for m in migrations()]
 
 
 async def test_the_runtime_role_may_not_migrate_and_is_told_the_cure(server: Server, database: str) -> None:
