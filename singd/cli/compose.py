@@ -196,6 +196,7 @@ async def _control(
         partial(_settings, setup.accepted),
         lambda: troubles,
         [item.schedule for key, item in setup.accepted.bound.items() if key not in daemon.parts.schedules],
+        partial(_unshipped, daemon),
     )
     reader = _reader(daemon, LedgerReader(pool))
     handlers = {**ControlHandlers(view, reader).table(), **operator_verbs(view, daemon, reader)}

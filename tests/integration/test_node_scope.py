@@ -123,6 +123,50 @@ def test_node_schedules_run_while_the_ledger_is_away_and_are_shipped_once_on_ret
         assert len(here.begun("tick")) == len(instants)
 
 
+def test_history_and_output_of_a_nodes_schedules_are_told_while_the_ledger_is_away(stopped: Server) -> None:
+    with node(stopped, TICK, ("tock", 'every = "1s"', "cluster")) as here:
+        here.it.configure(here.it.config.read_text() + TALKER)
+        here.it.lead()
+        eventually(lambda: len(here.ledger("tick")) >= 2, "shipping")
+        stopped.stop(signal.SIGQUIT)
+        away = datetime.now(UTC) + SECOND
+        alone = eventually(lambda: _after(here.it.runs("tick"), away), "history of what runs alone")[-1]
+        assert alone["run_id"].startswith("it:")
+        assert (alone["owner"], alone["verdict"], alone["outcome"]) == ("it", "ran", "succeeded")
+        assert (
+            here.it.ask("why", "tick", "--at", alone["due_at"])["why"]["occurrence"]["run_id"]
+            == alone["run_id"]
+        )
+        talk = here.it.ask("logs", "talk")["logs"]
+        assert talk["text"] == "a word\n"
+        assert here.it.ask("logs", talk["run_id"])["logs"]["text"] == "a word\n"
+        listed = here.it.ask("list")
+        last = {one["schedule"]: one["last"] for one in listed["list"]}
+        assert last["tick"]["outcome"] == "succeeded"
+        assert last["tock"] is None
+        status = eventually(lambda: _unshipped(here.it), "what waits to be shipped")
+        assert any("ledger" in problem["text"] for problem in status["problems"])
+        stopped.start()
+        eventually(lambda: [1 for due, *_ in here.ledger("tick") if due > away + SECOND], "shipping again")
+        eventually(lambda: here.it.ask("status")["status"]["unshipped"] == 0, "everything shipped")
+        again = [run for run in here.it.runs("tick") if run["due_at"] == alone["due_at"]]
+        assert [run["run_id"] for run in again] == [alone["run_id"]]
+        shared = [row for row in here.it.runs() if row["schedule"] == "talk"]
+        assert [row["run_id"] for row in shared] == [talk["run_id"]]
+
+
+TALKER = '[schedules.talk]\nstartup = true\nscope = "node"\ncommand = ["echo", "a word"]\n'
+
+
+def _after(runs: list[dict[str, Any]], at: datetime) -> list[dict[str, Any]]:
+    return [run for run in runs if run["outcome"] and datetime.fromisoformat(run["due_at"]) > at]
+
+
+def _unshipped(it: Machine) -> dict[str, Any] | None:
+    status: dict[str, Any] = it.ask("status")["status"]
+    return status if status["unshipped"] else None
+
+
 def test_the_daemon_starts_without_postgres_and_ships_when_it_is_there(stopped: Server) -> None:
     with node(stopped, TICK, ("boot", "startup = true", "node"), ("tock", 'every = "1s"', "cluster")) as here:
         stopped.stop()
