@@ -41,15 +41,22 @@ def run(args: argparse.Namespace) -> int:
     paths = find(config=args.config, state=args.state)
     loaded, _ = load(args, paths)
     found = list(_findings(paths, loaded))
-    counts = {kind: sum(one.standing is kind for one in found) for kind in Standing}
+    told = as_json(found)
     if args.json:
-        findings = [asdict(one) for one in found]
-        print_json("doctor", {"ok": not counts[Standing.WRONG], "wrong": counts[Standing.WRONG],
-                              "warnings": counts[Standing.WARNING], "findings": findings})  # fmt: skip
+        print_json("doctor", told)
     else:
         _print(found)
-        print(_verdict(counts[Standing.WRONG], counts[Standing.WARNING]))
-    return FAILED if counts[Standing.WRONG] else OK
+        print(_verdict(told["wrong"], told["warnings"]))
+    return OK if told["ok"] else FAILED
+
+
+def as_json(found: Sequence[Finding]) -> dict[str, Any]:
+    """What `--json` prints."""
+    counts = {kind: sum(one.standing is kind for one in found) for kind in Standing}
+    return {
+        "ok": not counts[Standing.WRONG], "wrong": counts[Standing.WRONG], "warnings": counts[Standing.WARNING],
+        "findings": [asdict(one) for one in found],
+    }  # fmt: skip
 
 
 def _findings(paths: Paths, loaded: Loaded) -> Iterator[Finding]:
