@@ -6,7 +6,7 @@ PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint unit bench docs lock clean
+.PHONY: help install run test lint unit chaos bench docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,13 @@ lint: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+SEED ?= 1
+FAULTS ?= 2000
+MINUTES ?= 120
+chaos: $(STAMP) ## real faults on three real daemons: SEED=, FAULTS=, MINUTES=; then every planted bug
+	$(BIN)/python tests/chaos/run.py --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES)
+	SINGD_PLANTED=all $(BIN)/pytest -n 0 -q tests/chaos/test_planted_bugs.py
 
 bench: $(STAMP) ## the figures of docs/benchmarks.md, one JSON line each
 	$(BIN)/python tests/bench/run.py
