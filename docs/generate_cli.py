@@ -14,7 +14,7 @@ import sys
 import tempfile
 from argparse import Action
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -23,11 +23,12 @@ from typing import Any
 import trio
 from generate_tables import Table, code
 
-from singd.cli import output
+from singd.cli import doctor, output
 from singd.cli.arguments import VerbParser
 from singd.cli.main import BROKEN_PIPE, CANNOT_WRITE, INTERRUPTED, VERBS, main
 from singd.cli.plugins import by_plugin
 from singd.core.catalogue import BrokenTask, Catalogue, Param, TaskInfo
+from singd.core.health import ok
 from singd.drill.gaps import Fault
 from singd.drill.tally import Tally
 from singd.drill.words import Outcome, Round, as_json
@@ -35,10 +36,12 @@ from singd.drill.words import Outcome, Round, as_json
 TESTS = str(Path(__file__).resolve().parents[1] / "tests")
 EVERYWHERE = ("--help", "--json", "--config", "--state")
 """What every verb takes; told once."""
-OFFLINE, ASKING = ("check", "next", "db"), ("runs", "list", "show", "status", "why", "logs")
+OFFLINE = ("check", "next", "db")
+ASKING = ("runs", "list", "show", "status", "why", "logs", "trigger", "cancel", "pause", "resume", "resign")
 _FILE = b'[schedules.daily]\ncron = "* 3 * * *"\ncommand = ["true"]\n'
 _WORDS = {
     "show": ["daily"], "logs": ["4711"], "why": ["daily", "--at", "2026-03-01T03:00:00Z"], "db": ["migrate"],
+    "trigger": ["daily"], "cancel": ["4710"], "pause": ["daily"], "resume": ["daily"],
 }  # fmt: skip
 
 
@@ -137,6 +140,7 @@ def documents() -> Mapping[str, Mapping[str, Any]]:
     return found | {
         "plugins": {"version": output.JSON_VERSION, "plugins": plugins},
         "drill": {"version": output.JSON_VERSION, "drill": _drill()},
+        "doctor": {"version": output.JSON_VERSION, "doctor": doctor.as_json([ok("ledger", "it is there")])},
     }
 
 
@@ -149,14 +153,16 @@ def _drill() -> Mapping[str, Any]:
 
 async def _ask(state: Path) -> dict[str, Mapping[str, Any]]:
     sys.path.append(TESTS)
-    from support.fake_daemon import FakeDaemon, FakeLedger, T, ran, schedule, serving
+    from support.fake_daemon import FakeDaemon, FakeLedger, T, attempt, ran, schedule, serving
 
     from singd.control import RunningAttempt, ScheduleView, Trouble
+    from singd.core.values import State
 
     views = [ScheduleView(schedule("daily", "0 3 * * *"), cursor=T)]
     changes = {"troubles": [Trouble("something", "do something")]}
     daemon = FakeDaemon(views, running=[RunningAttempt("4711", 1, "daily", T, 42)], changes=changes)
-    async with serving(state, daemon, FakeLedger([ran()])):
+    ended = ran(4710, "daily", T - timedelta(days=1), attempt(state=State.CANCELLED))
+    async with serving(state, daemon, FakeLedger([ran(), ended])):
         return {verb: await trio.to_thread.run_sync(_printed, verb, state) for verb in ASKING}
 
 

@@ -316,5 +316,5 @@ def _of_run(run: str, row: OccurrenceRow | None, owner: str) -> dict[str, Any]:
 
 def _nothing_asked(run: str, row: OccurrenceRow) -> dict[str, Any]:
     """It had been cancelled before: asking twice is asking once."""
-    none = {"request": None, "asked_at": None, "actor": "", "note": "", "waits_for": ""}
-    return none | _of_run(run, row, row.owner) | {"over": True, "cancelled": True}
+    none = {"request": None, "asked_at": None, "actor": "", "note": ""}
+    return none | _of_run(run, row, row.owner) | {"over": True, "cancelled": True, "waits_for": ""}

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import trio
 
-from singd.control import ControlHandlers, RunningAttempt, ScheduleView, Setting, Snapshot
+from singd.control import ControlHandlers, Handler, RunningAttempt, ScheduleView, Setting, Snapshot
+from singd.control_verbs import OperatorHandlers
 from singd.core.cluster import Cluster, LeaderRow, NodeRow, TermRow
 from singd.core.cron import Cron
 from singd.core.history import AttemptRow, Known, OccurrenceRow
-from singd.core.values import CommandCall, Log, Schedule, State, Trigger
+from singd.core.values import CommandCall, Log, Override, Schedule, State, Trigger, Wish
 from singd.edges.control import serve_control
+from singd.edges.memory import MemoryDatabase
+from singd.edges.memory.overrides import MemoryOverrides
 from singd.errors import EdgeError
 
 T = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -136,12 +139,30 @@ class FakeLedger:
             raise EdgeError("connection refused", cure="start Postgres")
 
 
+class PromptOverrides(MemoryOverrides):
+    """What is asked is done at once: a trigger becomes run 4711, whoever leads resigns."""
+
+    async def ask(self, wish: Wish) -> Override:
+        asked = await super().ask(wish)
+        done = {"trigger": {"run_id": "4711"}, "resign": {"node": "sing-1", "epoch": 41}}
+        await self.take(asked.number, {"by": "sing-1", **done.get(wish.verb, {})})
+        return asked
+
+
+def handlers(daemon: FakeDaemon, ledger: FakeLedger) -> Mapping[str, Handler]:
+    """Every verb of the socket."""
+
+    async def find_run(run: str) -> OccurrenceRow | None:
+        return await ledger.run(int(run)) if run.isdigit() else None
+
+    operator = OperatorHandlers(daemon, ledger, PromptOverrides(MemoryDatabase()), find_run)
+    return {**ControlHandlers(daemon, ledger).table(), **operator.table()}
+
+
 @contextlib.asynccontextmanager
 async def serving(state: Path, daemon: FakeDaemon, ledger: FakeLedger) -> AsyncIterator[None]:
     """Serve the views where a client with `--state STATE` looks."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            serve_control, state / "run" / "singd.sock", ControlHandlers(daemon, ledger).table()
-        )
+        await nursery.start(serve_control, state / "run" / "singd.sock", handlers(daemon, ledger))
         yield
         nursery.cancel_scope.cancel()
