@@ -345,7 +345,22 @@ async def test_changed_waits_until_something_is_over(world: LocalWorld, autojump
     assert len(await world.ledger.unshipped(9)) == 1
 
 
-# -- its bound ------------------------------------------------------------------------------------
+# -- its bounds -----------------------------------------------------------------------------------
+
+
+async def test_output_that_cannot_be_shipped_does_not_fill_the_disk(
+    world: LocalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "FILE_MOST", 20 << 20)
+    runs = [await world.started(TERM, f"s{n}") for n in range(120)]
+    for _, token in runs:
+        assert await world.ledger.finish([Finish(token, State.SUCCEEDED, log=Log(b"x" * (256 << 10)))])
+    assert world.path.stat().st_size < 30 << 20
+    newest, oldest = runs[-1][0], runs[0][0]
+    assert await world.reader.log(newest, 1) is not None
+    assert await world.reader.log(oldest, 1) is None
+    assert (await world.reader.run(oldest)).outcome is State.SUCCEEDED
+    assert [one.number for one in await world.ledger.unshipped(1)] == [oldest]
 
 
 def skipped(schedule: str, minute: int, reason: str = "the one before still runs") -> Recording:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -98,18 +98,13 @@ class JournalFile:
     def _transact(self, doing: str, body: Body[T]) -> T:
         try:
             connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            answer = body(connection)
-            connection.execute("COMMIT")
+            with _transaction(connection):
+                return body(connection)
         except sqlite3.Error as error:
             self.close()
             if _code(error) in _DAMAGED:
                 self._damage = Damaged(str(error))
             raise _translated(error, doing, self.path) from error
-        except BaseException:
-            self.close()  # which rolls back
-            raise
-        return answer
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -126,6 +121,18 @@ class JournalFile:
         if self._damage is not None:
             raise self._damage
         return _connect(self.path)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # SQLite ends it by itself where the disk fails
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

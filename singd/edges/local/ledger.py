@@ -146,9 +146,13 @@ class LocalLedger:
     async def finish(self, finishes: Sequence[Finish]) -> set[str]:
         """See `ports.Ledger`. Of two ends for one token in a batch the first counts."""
         first = {one.token: one for one in reversed(finishes)}.values()
-        accepted = await self._ending(
-            "finishing attempts", lambda connection: writes.finish(connection, first, self._now())
-        )
+
+        def body(connection: sqlite3.Connection) -> set[str]:
+            accepted = writes.finish(connection, first, self._now())
+            outbox.bound_output(connection)
+            return accepted
+
+        accepted = await self._ending("finishing attempts", body)
         self._ended(accepted)
         return accepted
 

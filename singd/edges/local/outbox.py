@@ -30,6 +30,8 @@ FORGET_BATCH = 2_000
 UNSHIPPED_MOST = 200_000
 MERGE_BATCH = 20_000
 """Rows that one making of room takes away at most: it is done inside a transaction that plans."""
+FILE_MOST = 512 << 20
+"""Bytes in use above which output is let go, the oldest first: without a ledger it would fill the disk."""
 SHIP_BYTES = 8 << 20
 """Of output in one batch, or of one occurrence."""
 
@@ -54,9 +56,26 @@ def shipped(connection: sqlite3.Connection, numbers: Sequence[int], now: int) ->
         [(now, number) for number in numbers],
     )
     before = now - KEEP_SHIPPED // timedelta(microseconds=1)
+    if not connection.execute("SELECT 1 FROM occurrence WHERE shipped_at < ? LIMIT 1", (before,)).fetchone():
+        return
     forgotten = connection.execute(statement("forget"), {"before": before, "limit": FORGET_BATCH})
     if forgotten.rowcount:
         connection.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+
+
+def bound_output(connection: sqlite3.Connection) -> None:
+    """Let the oldest output go where the file has grown too large; what became of the runs stays."""
+    while _bytes(connection) > FILE_MOST:
+        if not connection.execute(statement("forget_output")).rowcount:
+            return
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def backlog(connection: sqlite3.Connection) -> tuple[int, datetime | None]:

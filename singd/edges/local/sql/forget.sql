@@ -1,7 +1,9 @@
 -- Shipped long enough ago. What stands between two instants that were not shipped yet stays, so that these are
 -- never taken for neighbours (make_room).
+WITH waiting AS MATERIALIZED (
+    SELECT schedule, min(number) AS oldest FROM occurrence WHERE shipped_at IS NULL GROUP BY schedule
+)
 DELETE FROM occurrence WHERE number IN (
-    SELECT o.number FROM occurrence o
-    WHERE o.shipped_at < :before AND NOT EXISTS (
-        SELECT 1 FROM occurrence u WHERE u.shipped_at IS NULL AND u.schedule = o.schedule AND u.number < o.number)
+    SELECT o.number FROM occurrence o LEFT JOIN waiting w ON w.schedule = o.schedule
+    WHERE o.shipped_at < :before AND (w.oldest IS NULL OR w.oldest > o.number)
     ORDER BY o.shipped_at LIMIT :limit)
