@@ -75,14 +75,14 @@ def witnessed(witness: Path) -> Sequence[Instant]:
 
 
 class Node:
-    """One daemon after another under one name."""
+    """One daemon after another under one name; `ledger` is the url it is given."""
 
     def __init__(self, name: str, directory: Path, ledger: str) -> None:
         self.name = name
         self.state = directory / name
         self._config = directory / "singd.toml"
         self._log = directory / f"{name}.log"
-        self._ledger = ledger
+        self.ledger = ledger
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,7 +103,7 @@ class Node:
     def _environment(self) -> dict[str, str]:
         """Ours, without what would make it another daemon than the one meant."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_"))}
-        return {**kept, LEDGER_VARIABLE: self._ledger, "SINGD_NODE_NAME": self.name}
+        return {**kept, LEDGER_VARIABLE: self.ledger, "SINGD_NODE_NAME": self.name}
 
     def kill(self) -> float:
         """SIGKILL; the moment it was sent, on this machine's clock."""

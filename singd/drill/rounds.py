@@ -119,6 +119,10 @@ class Drill:
     async def _prepared(self) -> None:
         try:
             await self.scratch.make()
+            for schema in await self.scratch.older():
+                self.said(
+                    f"also there: schema {schema}, of a drill that runs now, or of one that was killed (then drop it)"
+                )
         except BaseException:
             self.scratch.close()
             raise
@@ -169,12 +173,12 @@ class Drill:
         await trio.sleep(random.uniform(0, PAUSE_MOST_S))  # noqa: S311 - not a secret
         leader, epoch = await self._leader()
         await self.scratch.compare_clocks()
-        at = self.scratch.at(await self._do(fault, leader))
+        at = self.scratch.at(await self.inflict(fault, leader))
         claim = await self._first_claim(epoch)
         gap_s = (claim.at - at).total_seconds()
         self.rounds.append(Round(number, fault, leader.name, epoch, claim.node, claim.epoch, gap_s))
         self.told(self.rounds[-1])
-        await self._heal(fault, leader)
+        await self.heal(fault, leader)
 
     async def _leader(self) -> tuple[Node, int]:
         found = await self.scratch.leader()
@@ -182,7 +186,8 @@ class Drill:
             raise EdgeError("nobody has ever led")
         return self.cluster.nodes[found[0]], found[1]
 
-    async def _do(self, fault: Fault, leader: Node) -> float:
+    async def inflict(self, fault: Fault, leader: Node) -> float:
+        """Do it; the moment it was done, on this machine's clock."""
         match fault:
             case Fault.KILL:
                 return leader.kill()
@@ -193,7 +198,7 @@ class Drill:
             case Fault.RESIGN:
                 return await leader.resign()
 
-    async def _heal(self, fault: Fault, leader: Node) -> None:
+    async def heal(self, fault: Fault, leader: Node) -> None:
         """Whoever was ended comes back under its name, as systemd would have it."""
         if fault is Fault.FREEZE:
             leader.thaw()
