@@ -214,7 +214,8 @@ def _status(
 ) -> dict[str, Any]:
     """In a thread, like `_list`: thousands of schedules take a while, and the daemon has instants to keep."""
     shared = cluster_problems(found, cluster) if cluster else ()
-    problems = [*found.troubles, *trouble, *shared, *node_problems(found), *problems_of(found, latest)]
+    read = () if found.state == "no ledger" else trouble  # which has been said
+    problems = [*found.troubles, *read, *shared, *node_problems(found), *problems_of(found, latest)]
     facts = standing(found) | cluster_facts(found, cluster)
     return facts | {"problems": [asdict(problem) for problem in problems]}
 

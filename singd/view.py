@@ -10,6 +10,9 @@ from singd.events import LedgerAway, NameInUse
 from singd.views import RunningAttempt, ScheduleView, Setting, Snapshot, Trouble, Unshipped
 
 Settings = Callable[[str], Sequence[Setting]]
+NO_LEDGER = (
+    "see to the database and the way to it (`singd doctor`); this node's own schedules go on meanwhile"
+)
 
 
 class View:
@@ -96,7 +99,7 @@ class View:
             case NameInUse(reason, _, cure):
                 yield Trouble(f"nothing runs on this node: {reason}", cure)
             case LedgerAway(reason, _, cure) if self._daemon.trust.epoch is None:
-                yield Trouble(f"cluster work waits on this node: {reason}", cure)
+                yield Trouble(f"cluster work waits on this node: {reason}", cure or NO_LEDGER)
             case LedgerAway(reason, _, cure):
                 yield Trouble(f"this node leads, but its name is not registered: {reason}", cure)
         if self._daemon.node_trouble:

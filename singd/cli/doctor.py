@@ -103,7 +103,7 @@ def _status(paths: Paths) -> dict[str, Any] | Finding:
 
 
 def _daemon(status: dict[str, Any]) -> Finding:
-    state = f"{status['node']} is {status['state']}"
+    state = f"{status['node']}: {status['state']}"
     if status["problems"]:
         return warning(
             "daemon", f"{state}, with {counted(len(status['problems']), 'problem')}", "singd status"

@@ -22,7 +22,7 @@ BAD_CONFIG, NO_INPUT, UNAVAILABLE, SOFTWARE, TRY_AGAIN, NO_PERMISSION, CONFIG = 
 """Exit codes: our own three, then those of sysexits.h."""
 
 JSON_VERSION = 1
-ABANDONED = "its daemon is gone; it is settled as lost about 20 s after its last sign of life"
+ABANDONED = "its daemon is gone or cut off; unless it comes back this is settled as lost about 20 s after its last sign of life"
 """Of an attempt that the ledger has as running and that nobody runs (`singd.strangers`)."""
 _SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))

@@ -176,7 +176,7 @@ def daemon() -> Iterator[Machine]:
 
 def test_a_running_daemon_and_its_embedded_server_are_examined(daemon: Machine) -> None:
     found = {one["check"]: one for one in daemon.ask("doctor")["doctor"]["findings"]}
-    assert (found["daemon"]["standing"], found["daemon"]["text"]) == ("ok", "it is leading")
+    assert (found["daemon"]["standing"], found["daemon"]["text"]) == ("ok", "it: leading")
     assert "embedded PostgreSQL: PostgreSQL 18" in found["ledger"]["text"]
     assert "as singd_runtime" in found["ledger"]["text"]
     assert (found["schema"]["standing"], found["durability"]["standing"]) == ("ok", "ok")
