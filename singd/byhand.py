@@ -18,6 +18,8 @@ from singd.core.values import Override, Verb
 Answer = Mapping[str, Any]
 CANCELLED = "cancelled by "
 """How the reason of what an operator ended begins."""
+DIGITS = 19
+"""Of the first number that no ledger can count to."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +81,7 @@ def reason_of(override: Override) -> str:
 
 
 def number_of(run_id: str) -> int:
-    """The number in a run's id, whoever owns it; 0 where there is none."""
+    """The number in a run's id, whoever owns it; 0 where there is none that a ledger could have given."""
     number = run_id.rpartition(":")[2]
-    return int(number) if number.isascii() and number.isdigit() else 0
+    known = number.isascii() and number.isdigit() and len(number) < DIGITS
+    return int(number) if known else 0

@@ -9,33 +9,20 @@ taken a wish in time the answer says so, and the wish stands.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 import trio
 
 from singd.answers import entry, text
-from singd.byhand import CANCELLED, number_of
-from singd.control import Answer, Handler, find_schedule, instant_of, word
+from singd.asking import FACTS_S, Asking, told
+from singd.byhand import CANCELLED, Answer, number_of
+from singd.control import Handler, find_schedule, instant_of, word
 from singd.core.history import OccurrenceRow
-from singd.core.values import CLUSTER, Override, Scope, State, Verb, Wish
+from singd.core.values import CLUSTER, Scope, State, Verb
 from singd.errors import EdgeError, SingdError
 from singd.ports import Overrides
 from singd.views import BadRequest, DaemonView, LedgerView, NotFound
-
-ANSWER_S = 3.0
-"""Of the control socket's 5 s: then it is said that nobody has answered yet."""
-LEDGER_S = 4.0
-SUCCESSOR_S = 3.5
-POLL_FIRST_S, POLL_MOST_S = 0.01, 0.2
-REQUEST_CHARS = 200
-
-FindRun = Callable[[str], Awaitable[OccurrenceRow | None]]
-"""The row of a run's id, `4711` or `node:12`; None where this node cannot know it."""
 
 
 class Refused(SingdError):
@@ -47,13 +34,10 @@ class Refused(SingdError):
 class OperatorHandlers:
     """The verbs that change something; `table` is what the control socket serves."""
 
-    def __init__(
-        self, daemon: DaemonView, ledger: LedgerView, overrides: Overrides, find_run: FindRun
-    ) -> None:
+    def __init__(self, daemon: DaemonView, ledger: LedgerView, overrides: Overrides) -> None:
         self._daemon = daemon
         self._ledger = ledger
         self._overrides = overrides
-        self._find_run = find_run
 
     def table(self) -> Mapping[str, Handler]:
         """Verb -> handler."""
@@ -64,184 +48,123 @@ class OperatorHandlers:
 
     async def trigger(self, request: Mapping[str, Any]) -> Answer:
         """Run a schedule once, now; the run, or why there is none."""
+        asking = self._asking()
         found = self._daemon.snapshot()
         schedule = find_schedule(found, word(request, "name")).schedule
         node = word(request, "node", "")
         if node and schedule.scope is not Scope.NODE:
             raise BadRequest(f"{schedule.name} is the cluster's: its leader runs it", cure="leave --node out")
         owner = CLUSTER if schedule.scope is Scope.CLUSTER else node or found.node
-        async with self._ledger_near():
-            await self._check_node(owner)
-            asked = await self._ask(request, Verb.TRIGGER, schedule.name, owner)
-        answer = await self._answer(asked)
+        async with asking.ledger_near():
+            await asking.check_node(owner)
+            asked = await asking.ask(request, Verb.TRIGGER, schedule.name, owner)
+        answer = await asking.answer(asked)
         if answer and "refused" in answer:
-            raise Refused(
-                f"{answer.get('by', 'the leader')} cannot: {answer['refused']}", cure="`singd status`"
-            )
+            raise Refused(f"{answer.get('by', owner)} cannot: {answer['refused']}", cure="`singd status`")
         return {
-            "trigger": _asked(asked) | {"schedule": schedule.name, "owner": owner} | await self._triggered(answer)
-            | {"waits_for": "" if answer else await self._waits_for(owner)}
+            "trigger": told(asked) | {"schedule": schedule.name, "owner": owner} | await self._triggered(answer)
+            | {"waits_for": "" if answer else await asking.waits_for(owner)}
         }  # fmt: skip
-
-    async def _triggered(self, answer: Answer | None) -> dict[str, Any]:
-        """The run that it became, as of now."""
-        run_id = answer.get("run_id") if answer else None
-        row = await self._row(run_id) if run_id else None
-        reason = row.reason if row else str((answer or {}).get("reason", ""))
-        standing = row.standing if row else "skipped" if reason else "waiting" if run_id else ""
-        return {"run_id": run_id, "standing": standing, "reason": reason}
 
     async def run(self, request: Mapping[str, Any]) -> Answer:
         """One run, by its id; `over` once nothing more follows."""
         run = word(request, "run")
-        row = await self._row(run)
+        row = await self._find_run(run)
         if row is None:
-            raise NotFound(f"there is no run {run}", cure="`singd runs` lists them")
-        return {"run": entry(row) | {"run_id": run, "over": is_over(row)}}
+            raise NotFound(f"there is no run {run}, or only its node knows of it", cure="`singd runs`")
+        return {"run": entry(row) | {"over": is_over(row)}}
 
     async def cancel(self, request: Mapping[str, Any]) -> Answer:
-        """End a run, and whatever would follow it; `over` tells whether it has ended, `cancelled` whether by this."""
+        """End a run, and whatever would follow it; `over`: it has ended, `cancelled`: and not by itself."""
+        asking = self._asking()
         run = word(request, "run")
         owner = run.rpartition(":")[0] or CLUSTER
         if not number_of(run):
             raise BadRequest(f"{run!r} is no run's id", cure="4711, or node:12: `singd runs` shows them")
-        async with self._ledger_near():
-            before = await self._before_cancel(run, owner)
+        async with asking.ledger_near():
+            await asking.check_node(owner)
+            before = await self._cancellable(run, owner)
             if before is not None and is_over(before):
                 return {"cancel": _nothing_asked(run, before)}
-            asked = await self._ask(request, Verb.CANCEL, run, owner)
-        answer = await self._answer(asked)
-        row = await self._row(run) or before
+            asked = await asking.ask(request, Verb.CANCEL, run, owner)
+        answer = await asking.answer(asked)
+        row = await self._as_of_now(run) or before
         over = answer is not None if row is None else is_over(row)
         return {
-            "cancel": _asked(asked) | _of_run(run, row, owner) | {
+            "cancel": told(asked) | _of_run(run, row, owner) | {
                 "over": over, "cancelled": over and (row is None or was_cancelled(row)),
-                "waits_for": "" if over else await self._waits_for(owner),
+                "waits_for": "" if over else await asking.waits_for(owner),
             }
         }  # fmt: skip
 
     async def pause(self, request: Mapping[str, Any]) -> Answer:
         """From now on a schedule's instants are skipped."""
+        asking = self._asking()
         found = self._daemon.snapshot()
         name, until = find_schedule(found, word(request, "name")).schedule.name, instant_of(request, "until")
         if until is not None and until <= found.now:
             raise BadRequest(f"{text(until)} has passed: a pause ends in the future")
-        async with self._ledger_near():
-            asked = await self._ask(request, Verb.PAUSE, name, until=until)
-        answer = await self._answer(asked)
+        async with asking.ledger_near():
+            asked = await asking.ask(request, Verb.PAUSE, name, until=until)
+        answer = await asking.answer(asked)
         return {
-            "pause": _asked(asked) | {
+            "pause": told(asked) | {
                 "schedule": name, "since": text(asked.asked_at), "until": text(asked.wish.until),
-                "waits_for": "" if answer is not None else await self._waits_for(CLUSTER),
+                "waits_for": "" if answer is not None else await asking.waits_for(CLUSTER),
             }
         }  # fmt: skip
 
     async def resume(self, request: Mapping[str, Any]) -> Answer:
         """End a schedule's pause."""
-        found = self._daemon.snapshot()
-        name = find_schedule(found, word(request, "name")).schedule.name
-        async with self._ledger_near():
+        asking = self._asking()
+        name = find_schedule(self._daemon.snapshot(), word(request, "name")).schedule.name
+        async with asking.ledger_near():
             paused = (await self._overrides.pauses()).get(name)
-            asked = await self._ask(request, Verb.RESUME, name)
-        answer = await self._answer(asked)
+            asked = await asking.ask(request, Verb.RESUME, name)
+        answer = await asking.answer(asked)
         was = paused is not None and paused.covers(asked.asked_at)
         return {
-            "resume": _asked(asked) | {
+            "resume": told(asked) | {
                 "schedule": name, "was_paused": was, "since": text(paused.since) if paused and was else None,
                 "by": paused.actor if paused and was else "",
-                "waits_for": "" if answer is not None else await self._waits_for(CLUSTER),
+                "waits_for": "" if answer is not None else await asking.waits_for(CLUSTER),
             }
         }  # fmt: skip
 
     async def resign(self, request: Mapping[str, Any]) -> Answer:
         """Have the leader hand over; who leads then."""
+        asking = self._asking()
         target = word(request, "node", "")
-        async with self._ledger_near():
-            await self._check_node(target)
+        async with asking.ledger_near():
+            await asking.check_node(target)
             leading = (await self._ledger.cluster()).leading
             if leading is None:
                 raise Refused("nobody leads at present", cure="`singd status`")
-            asked = await self._ask(request, Verb.RESIGN, target)
-        answer = await self._answer(asked)
-        if answer is None:  # a wish that nobody took in time is none any more: a later leader was not meant
-            await self._overrides.take(asked.number, {"refused": "nobody answered in time"})
+            asked = await asking.ask(request, Verb.RESIGN, target)
+        answer = await asking.answer(asked)
+        if answer is None:  # unlike other wishes it does not stand: a later leader was not meant
+            await asking.withdraw(asked)
             raise EdgeError(f"{leading.node} does not answer", cure="`singd status`")
         if "refused" in answer:
             raise Refused(f"{target}: {answer['refused']}", cure=f"singd resign {leading.node}")
-        after = await self._successor(int(answer.get("epoch", leading.epoch)))
-        return {
-            "resign": _asked(asked)
-            | {"node": answer.get("node") or leading.node, "epoch": leading.epoch}
-            | after
-        }
-
-    # -- the wish ---------------------------------------------------------------------------------
-
-    async def _ask(
-        self,
-        request: Mapping[str, Any],
-        verb: Verb,
-        target: str,
-        owner: str = CLUSTER,
-        until: datetime | None = None,
-    ) -> Override:
-        """Write it down; asked again with the same id it is the same wish, and nothing else."""
-        identity = word(request, "request", "") or str(uuid4())
-        if len(identity) > REQUEST_CHARS:
-            raise BadRequest(f"a request's id has at most {REQUEST_CHARS} characters")
-        actor = f"uid {request.get('peer_uid', '?')} on {self._daemon.snapshot().node}"
-        wish = Wish(verb, target, identity, actor, owner, until, word(request, "note", ""))
-        asked = await self._overrides.ask(wish)
-        if (asked.wish.verb, asked.wish.target, asked.wish.owner) != (verb, target, owner):
-            raise BadRequest(
-                f"request {identity} was {asked.wish.verb} {asked.wish.target}: another wish needs another id"
-            )
-        return asked
-
-    async def _answer(self, asked: Override) -> Answer | None:
-        """What became of it, if anybody says so in time."""
-        wait_s = POLL_FIRST_S
-        try:
-            with trio.move_on_after(ANSWER_S):
-                while (answer := await self._overrides.answer(asked.number)) is None:
-                    await trio.sleep(wait_s)
-                    wait_s = min(wait_s * 1.5, POLL_MOST_S)
-                return answer
-        except EdgeError:
-            pass  # the wish stands, and what waits for it is told
-        return None
-
-    @asynccontextmanager
-    async def _ledger_near(self) -> AsyncIterator[None]:
-        """The ledger has to answer in time, or nothing was asked for sure."""
-        try:
-            with trio.fail_after(LEDGER_S):
-                yield
-        except trio.TooSlowError:
-            raise EdgeError(
-                "the ledger does not answer: nobody can be asked", cure="`singd status`"
-            ) from None
-        except EdgeError as error:
-            raise EdgeError(
-                f"the ledger cannot be reached: {error}", cure=error.cure or "`singd status`"
-            ) from error
+        who = {"node": answer.get("node") or leading.node, "epoch": answer.get("epoch", leading.epoch)}
+        return {"resign": told(asked) | who | await asking.successor(who["epoch"])}
 
     # -- what is so -------------------------------------------------------------------------------
 
-    async def _check_node(self, name: str) -> None:
-        if name in ("", CLUSTER, self._daemon.snapshot().node):
-            return
-        known = [node.name for node in (await self._ledger.cluster()).nodes]
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            raise NotFound(
-                f"there is no node {name!r}",
-                cure=f"did you mean {close[0]}?" if close else "`singd status` has them all",
-            )
+    def _asking(self) -> Asking:
+        return Asking(self._daemon, self._ledger, self._overrides)
 
-    async def _before_cancel(self, run: str, owner: str) -> OccurrenceRow | None:
-        """The run as it is, where this node can know; one that ended otherwise cannot be cancelled."""
-        await self._check_node(owner)
+    async def _triggered(self, answer: Answer | None) -> dict[str, Any]:
+        """The run that it became, as of now."""
+        run_id = answer.get("run_id") if answer else None
+        row = await self._as_of_now(run_id) if run_id else None
+        reason = row.reason if row else str((answer or {}).get("reason", ""))
+        standing = row.standing if row else "skipped" if reason else "waiting" if run_id else ""
+        return {"run_id": run_id, "standing": standing, "reason": reason}
+
+    async def _cancellable(self, run: str, owner: str) -> OccurrenceRow | None:
+        """The run, where this node can know of it; one that ended by itself cannot be cancelled."""
         row = await self._find_run(run)
         if row is None and owner in (CLUSTER, self._daemon.snapshot().node):
             raise NotFound(f"there is no run {run}", cure="`singd runs` lists them; old ones are deleted")
@@ -249,39 +172,18 @@ class OperatorHandlers:
             raise Refused(f"run {run} of {row.schedule} is over: {row.standing}", cure=f"`singd logs {run}`")
         return row
 
-    async def _row(self, run: str) -> OccurrenceRow | None:
-        """As of now, where the ledger says it in time."""
+    async def _as_of_now(self, run: str) -> OccurrenceRow | None:
         try:
-            with trio.move_on_after(1):
+            with trio.move_on_after(FACTS_S):
                 return await self._find_run(run)
         except EdgeError:
             pass  # told as not known
         return None
 
-    async def _waits_for(self, owner: str) -> str:
-        """Whose business it is, in words."""
-        if owner != CLUSTER:
-            return f"node {owner}"
-        try:
-            with trio.move_on_after(1):
-                leading = (await self._ledger.cluster()).leading
-                return f"the leader, {leading.node}" if leading else "a leader: nobody leads at present"
-        except EdgeError:
-            pass  # whoever it is, it is waited for
-        return "a leader"
-
-    async def _successor(self, epoch: int) -> dict[str, Any]:
-        """Who leads after that term; "" where nobody does yet."""
-        try:
-            with trio.move_on_after(SUCCESSOR_S):
-                while True:
-                    leading = (await self._ledger.cluster()).leading
-                    if leading and leading.epoch > epoch:
-                        return {"leader": leading.node, "leader_epoch": leading.epoch}
-                    await trio.sleep(POLL_MOST_S)
-        except EdgeError:
-            pass  # it resigned; who follows is told by `singd status`
-        return {"leader": "", "leader_epoch": None}
+    async def _find_run(self, run: str) -> OccurrenceRow | None:
+        """A run that goes on under another node's own name is known there only, until it is shipped."""
+        node, number = run.rpartition(":")[0], number_of(run)
+        return await (self._ledger.node_run(node, number) if node else self._ledger.run(number))
 
 
 def is_over(row: OccurrenceRow) -> bool:
@@ -294,13 +196,8 @@ def was_cancelled(row: OccurrenceRow) -> bool:
     return row.outcome is State.CANCELLED or row.reason.startswith(CANCELLED)
 
 
-def _asked(asked: Override) -> dict[str, Any]:
-    wish = asked.wish
-    return {"request": wish.request, "asked_at": text(asked.asked_at), "actor": wish.actor, "note": wish.note}
-
-
 def _of_run(run: str, row: OccurrenceRow | None, owner: str) -> dict[str, Any]:
-    """The run as an answer tells it; little is known of another node's own."""
+    """The run as an answer tells it; little is known of what only another node knows."""
     if row is None:
         return {"run_id": run, "schedule": "", "standing": "", "node": owner, "reason": ""}
     said = entry(row)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from singd.cli.client import ask
 from singd.cli.logs import parse_run
-from singd.cli.operate import ended_as, new_request, until_over
+from singd.cli.operate import ended_as, until_over, wish
 from singd.cli.output import FAILED, OK, TRY_AGAIN, CommandError, print_json, printable
 from singd.cli.paths import find
 
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask, and wait until it has ended."""
     paths = find(config=args.config, state=args.state)
     run_id, _ = parse_run(args.run)
-    found = ask(paths, "cancel", run=run_id, note=args.note, request=new_request())["cancel"]
+    found = wish(paths, "cancel", run=run_id, note=args.note)
     if not found["over"] and found["schedule"]:
         over = until_over(paths, run_id, PATIENCE_S)
         ended = {

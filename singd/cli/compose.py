@@ -20,9 +20,9 @@ from singd import __version__
 from singd.cli.accept import Accepted
 from singd.cli.databases import Databases
 from singd.cli.migrations import Migrations
-from singd.cli.operating import operator_verbs
 from singd.cli.paths import Paths
 from singd.control import ControlHandlers, Setting, Trouble
+from singd.control_verbs import OperatorHandlers
 from singd.core.config.effective import effective
 from singd.core.values import Isolation, Scope
 from singd.daemon import Daemon, Parts
@@ -199,7 +199,8 @@ async def _control(
         partial(_unshipped, daemon),
     )
     reader = _reader(daemon, LedgerReader(pool))
-    handlers = {**ControlHandlers(view, reader).table(), **operator_verbs(view, daemon, reader)}
+    operator = OperatorHandlers(view, reader, daemon.parts.overrides)
+    handlers = {**ControlHandlers(view, reader).table(), **operator.table()}
     await serve_control(setup.paths.socket, handlers, task_status=task_status)
 
 

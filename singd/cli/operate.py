@@ -8,15 +8,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from singd.cli.client import ask
-from singd.cli.output import say
+from singd.cli.output import TRY_AGAIN, CommandError, say
 from singd.cli.paths import Paths
 
 POLL_S = 0.3
+TRIES = 3
 
 
 def new_request() -> str:
-    """The id of one wish: asked again with it, it is the same wish."""
+    """The id of a wish: asked again with it, it is the same one."""
     return str(uuid.uuid4())
+
+
+def wish(paths: Paths, verb: str, **question: Any) -> dict[str, Any]:
+    """The answer to a wish; asked again, as the same one, where nobody knows whether it was heard."""
+    question = {"request": new_request(), **{key: value for key, value in question.items() if value}}
+    for last in (False,) * (TRIES - 1) + (True,):
+        try:
+            found: dict[str, Any] = ask(paths, verb, **question)[verb]
+        except CommandError as error:
+            if last or error.exit != TRY_AGAIN:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return found
+    raise AssertionError("the last try returns or raises")
 
 
 def say_waiting(found: Mapping[str, Any], what: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
-from singd.cli.client import ask
 from singd.cli.instants import parse_instant
-from singd.cli.operate import new_request, say_waiting
+from singd.cli.operate import say_waiting, wish
 from singd.cli.output import OK, instant, local, print_json, printable, rfc3339
 from singd.cli.paths import find
 
@@ -33,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
         rfc3339(parse_instant(args.until, datetime.now(UTC)).replace(microsecond=0)) if args.until else None
     )
     paths = find(config=args.config, state=args.state)
-    question = {"name": args.name, "until": until, "note": args.note, "request": new_request()}
-    found = ask(paths, "pause", **question)["pause"]
+    question = {"name": args.name, "until": until, "note": args.note}
+    found = wish(paths, "pause", **question)
     if args.json:
         print_json("pause", found)
         return OK

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from singd.cli.client import ask
-from singd.cli.operate import new_request
+from singd.cli.operate import wish
 from singd.cli.output import OK, print_json, printable
 from singd.cli.paths import find
 
@@ -27,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, and say who leads now."""
     paths = find(config=args.config, state=args.state)
-    found = ask(paths, "resign", node=args.node, note=args.note, request=new_request())["resign"]
+    found = wish(paths, "resign", node=args.node, note=args.note)
     if args.json:
         print_json("resign", found)
         return OK

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from singd.cli.client import ask
-from singd.cli.operate import new_request, say_waiting
+from singd.cli.operate import say_waiting, wish
 from singd.cli.output import OK, instant, local, print_json, printable
 from singd.cli.paths import find
 
@@ -24,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, and say what was."""
     paths = find(config=args.config, state=args.state)
-    found = ask(paths, "resume", name=args.name, note=args.note, request=new_request())["resume"]
+    found = wish(paths, "resume", name=args.name, note=args.note)
     if args.json:
         print_json("resume", found)
         return OK

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from singd.cli.client import ask
-from singd.cli.operate import POLL_S, ended_as, new_request, say_waiting, until_over
+from singd.cli.operate import POLL_S, ended_as, new_request, say_waiting, until_over, wish
 from singd.cli.output import FAILED, OK, USAGE, CommandError, print_json, printable
 from singd.cli.paths import Paths, find
 
@@ -32,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--note", default="", metavar="TEXT", help="why, for those who read the journal and the audit"
+    )
+    parser.add_argument(
+        "--request",
+        default="",
+        metavar="ID",
+        help="asked again with the same ID it is the same run, whenever and wherever",
     )
     parser.add_argument(
         "--node",
@@ -62,13 +67,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _asked(paths: Paths, args: argparse.Namespace) -> dict[str, Any]:
     """The answer; with --wait asked again, as the same wish, until there is a run."""
-    question = {"name": args.name, "note": args.note, "node": args.node, "request": new_request()}
-    found: dict[str, Any] = ask(paths, "trigger", **question)["trigger"]
+    question = {
+        "name": args.name,
+        "note": args.note,
+        "node": args.node,
+        "request": args.request or new_request(),
+    }
+    found = wish(paths, "trigger", **question)
     if not found["run_id"]:
         say_waiting(found, f"accepted: {args.name}")
     while args.wait and not found["run_id"]:
         time.sleep(POLL_S)
-        found = ask(paths, "trigger", **question)["trigger"]
+        found = wish(paths, "trigger", **question)
     return found
 
 

@@ -151,11 +151,7 @@ class PromptOverrides(MemoryOverrides):
 
 def handlers(daemon: FakeDaemon, ledger: FakeLedger) -> Mapping[str, Handler]:
     """Every verb of the socket."""
-
-    async def find_run(run: str) -> OccurrenceRow | None:
-        return await ledger.run(int(run)) if run.isdigit() else None
-
-    operator = OperatorHandlers(daemon, ledger, PromptOverrides(MemoryDatabase()), find_run)
+    operator = OperatorHandlers(daemon, ledger, PromptOverrides(MemoryDatabase()))
     return {**ControlHandlers(daemon, ledger).table(), **operator.table()}
 
 
