@@ -23,6 +23,7 @@ MISSED_FOR = timedelta(days=1)
 """How long a missed instant that nothing followed is shown as a problem."""
 BEGUN_LATE = timedelta(seconds=1)
 """An attempt that begins later than this after its instant waited for something."""
+_TICK = timedelta(microseconds=1)
 _BAD_ENDS = (State.FAILED, State.TIMED_OUT, State.LOST)
 
 
@@ -66,7 +67,7 @@ def standing(found: Snapshot) -> dict[str, Any]:
     return {name: plain(getattr(found, name)) for name in _FACTS} | {
         "at": text(found.now), "uptime_s": round((found.now - found.started_at).total_seconds(), 3),
         "running": [plain(asdict(run)) for run in found.running],
-        "schedules": len(found.schedules), "next": next_runs(found),
+        "schedules": len(found.schedules), "next": next_runs(found), "paused": paused_now(found),
     }  # fmt: skip
 
 
@@ -137,6 +138,7 @@ def listed(view: ScheduleView, now: datetime, last: OccurrenceRow | None) -> dic
         "schedule": schedule.name, "task": schedule.task, "trigger": trigger_text(schedule.trigger),
         "scope": str(schedule.scope), "role": schedule.role, "enabled": schedule.enabled, "here": view.here,
         "unavailable": view.unavailable, "next": text(_next_at(view, now)), "last": last and entry(last),
+        "paused": _paused(view, now),
     }  # fmt: skip
 
 
@@ -147,8 +149,27 @@ def next_runs(found: Snapshot) -> list[dict[str, Any]]:
 
 
 def _next_at(view: ScheduleView, now: datetime) -> datetime | None:
-    runs = view.here and view.schedule.enabled and not view.unavailable
-    return next_after(view.schedule.trigger, now) if runs else None
+    """The next instant that will run, as far as can be known."""
+    if not view.here or not view.schedule.enabled or view.unavailable:
+        return None
+    pause = view.paused(now)
+    if pause is None:
+        return next_after(view.schedule.trigger, now)
+    return next_after(view.schedule.trigger, pause.until - _TICK) if pause.until else None
+
+
+def _paused(view: ScheduleView, at: datetime) -> dict[str, Any] | None:
+    pause = view.paused(at)
+    return None if pause is None else {key: plain(value) for key, value in asdict(pause).items()}
+
+
+def paused_now(found: Snapshot) -> list[dict[str, Any]]:
+    """The schedules that are paused: who may have forgotten it is to see it."""
+    return [
+        {"schedule": view.schedule.name, **pause}
+        for view in found.schedules
+        if (pause := _paused(view, found.now)) is not None
+    ]
 
 
 def problems_of(found: Snapshot, latest: Mapping[str, OccurrenceRow]) -> Iterator[Trouble]:
@@ -197,6 +218,7 @@ def explained(
         "schedule": name, "at": text(at), "now": text(found.now), "state": judged.state,
         "verdict": row and row.verdict, "reason": row.reason if row else "", "outcome": row and row.outcome,
         "configured": schedule is not None, "enabled": schedule is None or schedule.enabled,
+        "paused": next((_paused(view, at) for view in found.schedules if view.schedule.name == name), None),
         "trigger": schedule and trigger_text(schedule.trigger),
         "before": text(judged.before), "after": text(judged.after), "leader": found.leader or leader, "node_state": found.state,
         "occurrence": row and entry(row), "attempts": [plain(asdict(one)) for one in row.attempts] if row else [],

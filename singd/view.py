@@ -109,9 +109,9 @@ class View:
             )
 
     def _schedules(self) -> Sequence[ScheduleView]:
-        lines = self._daemon.lines()
+        lines, pauses = self._daemon.lines(), self._daemon.desk.pauses
         here = (
-            ScheduleView(schedule, lines[name].cursor if name in lines else None)
+            ScheduleView(schedule, lines[name].cursor if name in lines else None, pause=pauses.get(name))
             for name, schedule in self._daemon.parts.schedules.items()
         )
         return (*here, *(ScheduleView(schedule, here=False) for schedule in self._elsewhere))

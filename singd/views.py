@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from singd.core.cluster import Cluster
 from singd.core.history import Known, OccurrenceRow
-from singd.core.values import Log, Schedule
+from singd.core.values import Log, Pause, Schedule
 from singd.errors import EdgeError, SingdError
 
 
@@ -72,12 +72,18 @@ class ScheduleView:
         cursor: Every instant up to here was dealt with, as far as this process knows; None outside a term.
         here: Whether it runs on a node of this role.
         unavailable: Why its task cannot run ("" = it can).
+        pause: The newest one that this node has heard of.
     """
 
     schedule: Schedule
     cursor: datetime | None = None
     here: bool = True
     unavailable: str = ""
+    pause: Pause | None = None
+
+    def paused(self, at: datetime) -> Pause | None:
+        """The pause that an instant falls into."""
+        return self.pause if self.pause and self.pause.covers(at) else None
 
 
 @dataclass(frozen=True, slots=True)

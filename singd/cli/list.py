@@ -52,4 +52,6 @@ def next_words(item: Mapping[str, Any], now: datetime) -> str:
     if not item["here"]:
         return f"only as {item['role']}"
     due = instant(item["next"])
+    if item["paused"]:
+        return f"paused, then {relative(due, now)}" if due else "paused"
     return relative(due, now) if due else "–"

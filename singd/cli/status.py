@@ -69,6 +69,7 @@ def _facts(status: Mapping[str, Any]) -> dict[str, str | Sequence[str]]:
         "config": f"{status['config_file']}{_generation(status)}",
         "schedules": str(status["schedules"]),
         "next": [_next(run, now) for run in status["next"]] or ["nothing"],
+        "paused": [_paused(one, now) for one in status["paused"]],
         "running": _in_progress(status, now),
         "changes": [_change(gap) for gap in status["gaps"] or ()] if _several(status) else [],
     }
@@ -102,6 +103,13 @@ def _generation(status: Mapping[str, Any]) -> str:
 def _next(run: Mapping[str, Any], now: datetime) -> str:
     due = instant(run["due_at"])
     return f"{run['schedule']} {relative(due, now)}, {local(due)}" if due else run["schedule"]
+
+
+def _paused(pause: Mapping[str, Any], now: datetime) -> str:
+    since, until = instant(pause["since"]), instant(pause["until"])
+    told = f"{pause['schedule']} by {pause['actor']} {relative(since, now) if since else ''}".rstrip()
+    told += f", until {local(until)}" if until else ", until `singd resume`"
+    return told + (f": {pause['note']}" if pause["note"] else "")
 
 
 def _in_progress(status: Mapping[str, Any], now: datetime) -> list[str]:

@@ -159,7 +159,17 @@ def _not_yet_due(why: Why) -> list[str]:
     at, now = instant(why["at"]), instant(why["now"])
     distance = f" {relative(at, now)}" if at and now else ""
     disabled = [] if why["enabled"] else ["It will be skipped then: the schedule has enabled = false."]
-    return [_head(why, f"not yet due; it comes{distance}"), f"The schedule is {why['trigger']}.", *disabled]
+    paused = (
+        [f"It will be skipped then: the schedule is paused by {why['paused']['actor']}."]
+        if why["paused"]
+        else []
+    )
+    return [
+        _head(why, f"not yet due; it comes{distance}"),
+        f"The schedule is {why['trigger']}.",
+        *disabled,
+        *paused,
+    ]
 
 
 def _not_an_instant(why: Why) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from support.fake_daemon import LED, MINUTE, FakeDaemon, FakeLedger, T, attempt,
 
 from singd.control import ScheduleView
 from singd.core.cluster import Cluster, LeaderRow, NodeRow, TermRow
-from singd.core.values import State
+from singd.core.values import Pause, State
 from singd.views import Unshipped
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TZ": "UTC"}
@@ -194,3 +194,33 @@ async def test_why_of_what_nobody_dealt_with_names_the_leader_though_another_nod
     between = cluster(leader=LeaderRow(42, "x", "x", T, 1.2, False))
     text = await told(tmp_path, between, *words, rows=rows, **more)
     assert "Nobody leads at the moment; the next leader's plan covers it" in text
+
+
+@pytest.mark.parametrize(
+    ("until", "after", "words"),
+    [
+        (None, None, "until `singd resume`"),
+        (T + 33 * MINUTE, "2026-03-01T03:35:00Z", "until 2026-03-01 03:33:00 UTC"),
+    ],
+)
+async def test_a_paused_schedule_is_said_to_be_and_its_next_instant_is_one_that_runs(
+    tmp_path: Path, until: datetime | None, after: str | None, words: str
+) -> None:
+    paused = ScheduleView(
+        schedule("often"), cursor=T, pause=Pause(T - MINUTE, "ada on sing-1", until, "deploy")
+    )
+    found = await status(tmp_path, LED, schedules=[paused])
+    assert [(one["schedule"], one["until"]) for one in found["paused"]] == [
+        ("often", until and "2026-03-01T03:33:00Z")
+    ]
+    assert [one["due_at"] for one in found["next"]] == ([after] if after else [])
+    text = await told(tmp_path, LED, schedules=[paused])
+    assert f"often by ada on sing-1 2 min ago, {words}: deploy" in text
+    listed = json.loads(await told(tmp_path, LED, "list", "--json", schedules=[paused]))["list"][0]
+    assert listed["next"] == after
+    why = await told(tmp_path, LED, "why", "often", "--at", "2026-03-01T03:30:00Z", schedules=[paused])
+    assert "It will be skipped then: the schedule is paused by ada on sing-1." in why
+    later = await told(tmp_path, LED, "why", "often", "--at", "2026-03-01T03:35:00Z", schedules=[paused])
+    assert ("It will be skipped" in later) is (until is None)
+    resumed = ScheduleView(schedule("often"), cursor=T, pause=Pause(T - MINUTE, "ada", T))
+    assert (await status(tmp_path, LED, schedules=[resumed]))["paused"] == []
