@@ -6,6 +6,9 @@
 `request`: the message never arrives. `reply`: the server answered (so it committed) and the answer is lost.
 `late`: the client sees a broken connection, and the server gets the message only when `deliver()` is called,
 as bytes in a socket's buffer may.
+
+`silence()` is a partition: every connection stays open on both sides, and nothing passes, not even that one side
+closed its end.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class CuttingProxy:
         self._late = trio.Event()
         self._delivered = trio.Event()
         self.cuts = 0
+        self._left: int | None = None
         self.invent_pid = False
         """Tell clients another process id than the server's, as a pooler does."""
 
@@ -47,6 +51,15 @@ class CuttingProxy:
     def disarm(self) -> None:
         """Relay everything again."""
         self._place = None
+
+    def silence(self, after: int = 0) -> None:
+        """Let so many more of the server's answers pass, and then nothing any more, in neither direction."""
+        self._left = after
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing passes."""
+        return self._left == 0
 
     async def deliver(self) -> None:
         """Let the late message arrive, and wait until the server has dealt with it."""
@@ -73,7 +86,10 @@ class CuttingProxy:
         while data := await client.receive_some(MOST):
             if (place := self._due()) is not None:
                 return place, data
-            await server.send_all(data)
+            if not self.silent:
+                await server.send_all(data)
+        if self.silent:
+            await trio.sleep_forever()  # the server does not hear of it
         return None, b""
 
     async def _back(
@@ -82,7 +98,13 @@ class CuttingProxy:
         while data := await server.receive_some(MOST):
             if self.invent_pid:
                 data = _KEY_DATA.sub(lambda found: found[1] + b"\x12\x34\x56\x78", data)
+            if self._left:
+                self._left -= 1
+            elif self.silent:
+                continue
             await client.send_all(data)
+        if self.silent:
+            await trio.sleep_forever()
         scope.cancel()
 
     def _due(self) -> Place | None:
