@@ -155,6 +155,26 @@ async def test_what_was_answered_is_on_the_disk(world: LocalWorld) -> None:
     other.close()
 
 
+async def test_every_transaction_is_on_the_disk_before_it_is_answered(world: LocalWorld) -> None:
+    """What a loss of power would show cannot be tried here, so SQLite's own word for it is."""
+
+    def asked(connection: sqlite3.Connection) -> list[Any]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert await world.ledger.file.transact("test", asked) == ["wal", 2, 1]
+
+
+async def test_text_that_no_table_can_hold_is_kept_as_far_as_it_can(world: LocalWorld) -> None:
+    number, token = await world.started(TERM)
+    end = Finish(token, State.FAILED, "a\0b\ud800" + "x" * 20_000, {"n": "\ud800", "f": float("inf")})
+    assert await world.ledger.finish([end]) == {token}
+    row = await world.reader.run(number)
+    assert row.attempts[0].error.startswith("a\ufffdb?x")
+    assert len(row.attempts[0].error) == 8192
+    assert row.attempts[0].result == end.result
+
+
 async def test_the_origin_stays(world: LocalWorld) -> None:
     await world.ledger.open()
     origin = world.ledger.origin
@@ -202,6 +222,22 @@ async def test_a_file_that_turns_out_damaged_in_use_is_an_error_once(world: Loca
         await world.reader.runs(None, None, 10_000)
     assert (await world.run_one(TERM)).attempt is not None
     assert world.ledger.set_aside is not None
+
+
+async def test_damage_that_no_check_sees_is_set_aside_too(world: LocalWorld) -> None:
+    await world.run_one(TERM)
+    malformed = sqlite3.DatabaseError("database disk image is malformed")
+    malformed.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[misc]
+
+    def meet(connection: sqlite3.Connection) -> None:
+        raise malformed
+
+    with pytest.raises(EdgeError, match="damaged"):
+        await world.ledger.file.transact("test", meet)
+    assert (await world.ledger.adopt(TERM)).live == []
+    assert world.ledger.set_aside is not None
+    assert (await world.run_one(TERM)).attempt is not None
+    assert len((await world.ledger.adopt(TERM)).live) == 1
 
 
 async def test_only_the_newest_damaged_files_are_kept(world: LocalWorld) -> None:
@@ -370,19 +406,21 @@ def skipped(schedule: str, minute: int, reason: str = "the one before still runs
 async def test_a_journal_that_cannot_be_shipped_merges_neighbours_that_did_not_run(
     world: LocalWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "UNSHIPPED_MOST", 12)
+    monkeypatch.setattr(outbox, "UNSHIPPED_MOST", 14)
     await world.record(
         TERM, *(skipped("s", n) for n in range(4)), skipped("s", 4, "paused"), to_run("s", NOON + 5 * MINUTE),
         *(skipped("s", n) for n in range(6, 9)), skipped("t", 0), skipped("t", 1), missed("u", NOON, LATER, 61),
+        to_wait("v"), to_wait("v", NOON + MINUTE),
     )  # fmt: skip
     await world.record(TERM, skipped("u", 61))
-    rows = {name: await world.reader.runs(name, None, 99) for name in "stu"}
+    rows = {name: await world.reader.runs(name, None, 99) for name in "stuv"}
     spans = {name: [(row.due_at, row.due_until, row.count) for row in found] for name, found in rows.items()}
     at = [NOON + n * MINUTE for n in range(62)]
     assert spans == {
         "s": [(at[6], at[8], 3), (at[5], None, 1), (at[4], None, 1), (at[0], at[3], 4)],
         "t": [(at[0], at[1], 2)],
         "u": [(at[61], None, 1), (at[0], at[60], 61)],
+        "v": [(at[1], None, 1), (at[0], None, 1)],
     }
 
 
