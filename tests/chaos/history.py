@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 from chaos.plan import Line
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LEADS = re.compile(r"this node leads \(epoch (\d+)\)")
+LEADS = re.compile(r"^([\d.]+) .*this node leads \(epoch (\d+)\)", re.MULTILINE)
+LEFT = re.compile(r"^([\d.]+) .*no longer leading \(epoch (\d+)\)", re.MULTILINE)
 TERMINAL = {"succeeded", "failed", "timed_out", "cancelled", "lost"}
 
 
@@ -29,7 +30,7 @@ def micros(at: datetime) -> int:
 
 @dataclass(frozen=True)
 class Body:
-    """One execution of a task's code, as the witness heard it; times on the witness's clocks.
+    """One execution of a task's code, as the witness heard it; times on the machine's boot clock, which no fault touches.
 
     `last_boot` is when it was heard last; `ended` whether that was its end.
     """
@@ -45,6 +46,7 @@ class Body:
     last_boot: float
     ended: bool
     home: str = ""
+    owner: str = "cluster"
 
     def __str__(self) -> str:
         end = "end" if self.ended else "no end"
@@ -71,6 +73,7 @@ class Row:
     attempts: int
     retrying: bool
     epoch: int
+    owner: str = "cluster"
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Fault:
-    """What the harness did. `family` is for leaderless gaps; `epoch` of the leader, if it hit the leader's node."""
+    """What the harness did. `family` is for leaderless gaps; `epoch` of the leader, if it hit the leader's node.
+
+    `load` of the machine, at its end: runnable processes a core.
+    """
 
     kind: str
     family: str
@@ -114,12 +120,24 @@ class Fault:
     epoch: int | None
     begin: float
     end: float
+    load: float = 1.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """A daemon's own word that it leads; `until` when it said that it no longer does, None = it never did."""
+
+    node: str
+    epoch: int
+    since: float
+    until: float | None
 
 
 @dataclass
 class History:
     """Everything that the invariants read."""
 
+    nodes: Sequence[str]
     lines: Mapping[str, Line]
     from_us: int
     """No instant up to here may be in the ledger."""
@@ -133,36 +151,44 @@ class History:
     bodies: Sequence[Body] = ()
     faults: Sequence[Fault] = ()
     calms: Sequence[tuple[float, float]] = ()
-    terms: Sequence[tuple[str, int]] = ()
+    terms: Sequence[Said] = ()
     notes: Sequence[Mapping[str, Any]] = ()
     """The harness's other findings: exits that took too long, processes that outlived their daemon."""
     logs: Mapping[str, str] = field(default_factory=dict)
 
+    def owners(self, line: Line) -> Sequence[str]:
+        """Whose occurrences a schedule makes: the cluster's, or each node's own."""
+        return self.nodes if line.scope == "node" else ("cluster",)
 
-def read_bodies(lines: Iterable[str]) -> list[Body]:
-    """From the witness's file. A second `begin` of one attempt is a second body, whatever the process."""
+
+def read_bodies(lines: Iterable[str], of_nodes: Container[str] = ()) -> list[Body]:
+    """From the witness's file; `of_nodes` names schedules that nodes run for themselves.
+
+    A second `begin` of one attempt is a second body, whatever the process.
+    """
     open_bodies: dict[tuple[str, str, int, int], dict[str, Any]] = {}
     bodies: list[dict[str, Any]] = []
     for line in lines:
-        boot, wall, text = line.split(" ", 2)
+        heard, wall, text = line.split(" ", 2)
         word = json.loads(text)
+        boot = min(word["boot"], float(heard))  # said before it was heard; both read the machine's one clock
         key = (word["schedule"], word["due_at"], word["attempt"], word["pid"])
         if word["at"] == "begin":
             body = open_bodies[key] = {
                 **word,
-                "begin_boot": float(boot),
-                "begin_wall": float(wall),
+                "begin_boot": boot,
+                "begin_wall": float(wall) - (float(heard) - boot),
                 "ended": False,
             }
             bodies.append(body)
         else:
             body = open_bodies[key]
             body["ended"] = word["at"] == "end"
-        body["last_boot"] = float(boot)
-    return [_body(body) for body in bodies]
+        body["last_boot"] = boot
+    return [_body(body, of_nodes) for body in bodies]
 
 
-def _body(word: Mapping[str, Any]) -> Body:
+def _body(word: Mapping[str, Any], of_nodes: Container[str]) -> Body:
     names = (
         "schedule",
         "attempt",
@@ -176,17 +202,22 @@ def _body(word: Mapping[str, Any]) -> Body:
         "home",
     )
     due = micros(datetime.fromisoformat(word["due_at"]))
-    return Body(due_us=due, **{name: word[name] for name in names})
+    owner = word["node"] if word["schedule"] in of_nodes else "cluster"
+    return Body(due_us=due, owner=owner, **{name: word[name] for name in names})
 
 
-def read_terms(logs: Mapping[str, str]) -> list[tuple[str, int]]:
-    """(node, epoch), each time a daemon said that it leads."""
-    return [(node, int(found)) for node, text in logs.items() for found in LEADS.findall(text)]
+def read_terms(logs: Mapping[str, str]) -> list[Said]:
+    """Each time a daemon said that it leads; and when it said that it does so no longer."""
+    said = []
+    for node, text in logs.items():
+        left = {int(epoch): float(at) for at, epoch in LEFT.findall(text)}
+        said += [Said(node, int(epoch), float(at), left.get(int(epoch))) for at, epoch in LEADS.findall(text)]
+    return said
 
 
 ROWS = """
-SELECT id, schedule, due_at, due_until, count, verdict, reason, attempts, retry_at IS NOT NULL, epoch
-FROM singd.occurrence WHERE owner = 'cluster' ORDER BY id
+SELECT id, schedule, due_at, due_until, count, verdict, reason, attempts, retry_at IS NOT NULL, epoch, owner
+FROM singd.occurrence ORDER BY id
 """
 ATTEMPTS = """
 SELECT occurrence_id, number, token::text, epoch, node, process::text, state, started_at IS NOT NULL, error
@@ -209,7 +240,7 @@ def load_ledger(history: History, execute: Any) -> None:
 def load_notes(history: History, file: Path) -> None:
     """Fill in the harness's own notes."""
     notes = [json.loads(line) for line in file.read_text().splitlines()]
-    names = ("kind", "family", "node", "epoch", "begin", "end")
-    history.faults = [Fault(**{k: n[k] for k in names}) for n in notes if n["note"] == "fault"]
+    names = ("kind", "family", "node", "epoch", "begin", "end", "load")
+    history.faults = [Fault(**{k: n[k] for k in names if k in n}) for n in notes if n["note"] == "fault"]
     history.calms = [(n["begin"], n["end"]) for n in notes if n["note"] == "calm"]
     history.notes = [n for n in notes if n["note"] not in ("fault", "calm")]

@@ -26,6 +26,7 @@ class Line:
         obeys: Whether its bodies take orders to misbehave.
         policy: Keys of the configuration, as TOML values.
         cron: Written as a cron expression instead of `every`.
+        scope: "node": every node runs its own, from its own journal.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Line:
     fail: int = 0
     obeys: bool = False
     cron: bool = False
+    scope: str = "cluster"
     policy: dict[str, str | int] = field(default_factory=dict)
 
     @property
@@ -67,7 +69,7 @@ class Line:
             else f'every = "{self.every_ms}ms"'
         )
         keys = [f"{key} = {_value(value)}" for key, value in self.policy.items()]
-        lines = [f"[schedules.{self.name}]", trigger, *keys]
+        lines = [f"[schedules.{self.name}]", trigger, f'scope = "{self.scope}"', *keys]
         if self.body == "command":
             tell = Path(__file__).with_name("tasks") / "tell.py"
             words = ["/usr/bin/python3", "-S", "-E", str(tell), str(witness), str(self.seconds)]
@@ -105,6 +107,8 @@ LINES = (
     Line("long_once", 3000, "worker", 4.0, policy=NO_BACKLOG),
     Line("replaced", 3000, "worker", 4.0, policy={**NO_BACKLOG, "overlap": "replace"}),
     Line("plain", 2000, "command", 0.2),
+    Line("own_inline", 1000, "inline", 0.05, scope="node"),
+    Line("own_worker", 2000, "worker", 0.3, scope="node", policy={**ALO, "overlap": "queue"}),
 )  # fmt: skip
 
 

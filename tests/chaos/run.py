@@ -6,13 +6,14 @@ python tests/chaos/run.py --seed 1 --faults 2000 [--minutes 60] [--kinds "kill -
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -54,58 +55,65 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def migrated(node_program: Sequence[str]) -> Callable[[Cluster], None]:
-    """Makes the ledger's tables and the audit before the first daemon starts."""
-
-    def prepare(made: Cluster) -> None:
-        node = made.nodes[-2] if len(made.nodes) > 1 else made.nodes[0]
-        prefix = node.namespace.prefix if node.namespace else []
-        subprocess.run(
-            [*prefix, node.python, "-c", START, "db", "migrate"],
-            env=node.environment(),
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
-        made.pair.primary.execute(AUDIT.read_text(), DATABASE)
-
-    return prepare
+def migrated(made: Cluster) -> None:
+    """Make the ledger's tables and the audit before the first daemon starts."""
+    node = made.nodes[0]
+    prefix = node.namespace.prefix if node.namespace else []
+    subprocess.run(
+        [*prefix, node.python, "-c", START, "db", "migrate"],
+        env=node.environment(),
+        check=True,
+        capture_output=True,
+        cwd="/",
+    )
+    made.pair.primary.execute(AUDIT.read_text(), DATABASE)
 
 
-def campaign(
-    seed: int, limits: Limits, *, lines: Sequence[Line] = LINES, program: Sequence[str] = ("-c", START), keep: bool = False,
-    tell: Callable[[str], None] = say,
-) -> Verdict:  # fmt: skip
-    """Run one campaign and check it."""
-    found: list[Verdict] = []
-    began = time.monotonic()
-
-    def keeping() -> bool:
-        return keep or not found or bool(found[0].violations)
+def lived(
+    act: Callable[[World], None], lines: Sequence[Line] = LINES, *, program: Sequence[str] = ("-c", START),
+    settle_s: float = 90.0, with_standby: bool = True, keep: Callable[[], bool] = lambda: False, tell: Callable[[str], None] = say,
+) -> tuple[World, History]:  # fmt: skip
+    """A cluster's whole life around `act`, and the history it left. The cluster is gone when this returns."""
 
     def configure(url: str, witness: Path, directory: Path) -> str:
         return configuration(url, witness, directory, tuple(lines))
 
-    with cluster(configure, program=program, keep=keeping) as made:
-        tell(f"seed {seed}, {made.directory}, without {made.missing or 'nothing'}")
-        migrated(program)(made)
-        history = History({line.name: line for line in lines}, micros_now(), 0, 0)
+    with cluster(configure, program=program, keep=keep, with_standby=with_standby) as made:
+        tell(f"{made.directory}, without {made.missing or 'nothing'}")
+        migrated(made)
+        names = [node.name for node in made.nodes]
+        history = History(names, {line.name: line for line in lines}, micros_now(), 0, 0)
         made.start()
         world = World(made)
-        if not world.wait_healthy(2.0):
+        if not world.wait_led():
             raise RuntimeError(f"nobody leads:\n{logs_of(made)}")
         history.begin_us = micros_now()
-        running = Campaign(world, seed, limits, tell)
-        until = running.run()
-        history.end_us = round(until * 1e6)
+        act(world)
+        history.end_us = micros_now()
         tell("faults are over; waiting for every instant's verdict")
-        world.wait_finished(until)
+        world.wait_finished(history.end_us / 1e6, settle_s)
         for node in made.nodes:
             world.note("exit", node=node.name, how="SIGTERM", seconds=node.stop())
         world.join()
         read(history, made)
-        found.append(judge(history, world, running, seed, time.monotonic() - began))
-    return found[0]
+    return world, history
+
+
+def campaign(seed: int, limits: Limits, *, keep: bool = False, tell: Callable[[str], None] = say) -> Verdict:
+    """Run one campaign and check it; the directory is kept if anything was wrong."""
+    running: list[Campaign] = []
+    began = time.monotonic()
+
+    def act(world: World) -> None:
+        tell(f"seed {seed}")
+        running.append(Campaign(world, seed, limits, tell))
+        running[0].run()
+
+    world, history = lived(act, keep=lambda: True, tell=tell)
+    verdict = judge(history, world, running[0], seed, time.monotonic() - began)
+    if not keep and not verdict.violations:
+        shutil.rmtree(world.cluster.directory, ignore_errors=True)
+    return verdict
 
 
 def micros_now() -> int:
@@ -120,14 +128,15 @@ def logs_of(made: Cluster) -> dict[str, str]:
 
 def read(history: History, made: Cluster) -> None:
     """Everything the run left behind."""
-    history.bodies = read_bodies(made.witness_file.read_text().splitlines())
+    of_nodes = {line.name for line in history.lines.values() if line.scope == "node"}
+    history.bodies = read_bodies(made.witness_file.read_text().splitlines(), of_nodes)
     history.logs = logs_of(made)
     doubles = {f"{node.name} (double)": node.home / "double.log" for node in made.nodes}
     history.logs = {
         **history.logs,
         **{name: file.read_text(errors="replace") for name, file in doubles.items() if file.exists()},
     }
-    history.terms = [(name.split()[0], epoch) for name, epoch in read_terms(history.logs)]
+    history.terms = [replace(said, node=said.node.split()[0]) for said in read_terms(history.logs)]
     load_ledger(history, lambda sql: made.pair.primary.execute(sql, DATABASE))
     load_notes(history, made.directory / "faults.jsonl")
 
@@ -135,7 +144,8 @@ def read(history: History, made: Cluster) -> None:
 def judge(history: History, world: World, running: Campaign, seed: int, seconds: float) -> Verdict:
     """The checks, and the figures beside them."""
     checked = sum(
-        len(list(line.instants(history.begin_us, history.end_us))) for line in history.lines.values()
+        len(list(line.instants(history.begin_us, history.end_us))) * len(history.owners(line))
+        for line in history.lines.values()
     )
     late = [
         body.begin_wall - body.due_us / 1e6

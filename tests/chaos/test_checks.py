@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 from chaos import checks
-from chaos.history import Attempt, Body, Change, Fault, History, Row, load_notes, read_bodies, read_terms
+from chaos.history import (
+    Attempt,
+    Body,
+    Change,
+    Fault,
+    History,
+    Row,
+    Said,
+    load_notes,
+    read_bodies,
+    read_terms,
+)
 from chaos.plan import Line
 
 S = 1_000_000
@@ -44,7 +55,7 @@ def term(epoch: int, at: float, holder: str = "p1", node: str = "a") -> Change:
 
 def good() -> History:
     """Ten instants of two schedules, all well."""
-    history = History({"tick": LINE, "again": AGAIN}, due(0), due(0), due(10))
+    history = History(("a",), {"tick": LINE, "again": AGAIN}, due(0), due(0), due(10))
     rows, attempts, bodies, changes = [], [], [], [term(1, 0.0)]
     for schedule, base in (("tick", 0), ("again", 100)):
         for second in range(1, 11):
@@ -61,7 +72,7 @@ def good() -> History:
             )
     history.rows, history.attempts, history.bodies, history.changes = rows, attempts, bodies, changes
     history.calms = [(T0 + 1.0, T0 + 10.0)]
-    history.terms = [("a", 1)]
+    history.terms = [Said("a", 1, T0, None)]
     return history
 
 
@@ -96,6 +107,15 @@ def start_unknown(h: History) -> None:
     h.bodies = [*h.bodies, body(3, attempt=2)]
 
 
+def start_elsewhere(h: History) -> None:
+    h.bodies = [replace(h.bodies[0], node="b"), *h.bodies[1:]]
+
+
+def two_of_a_name(h: History) -> None:
+    h.lines = {**h.lines, "tick": replace(LINE, scope="node")}
+    h.bodies = [replace(b, owner="a", home=f"h{b.due_us // S % 2}") for b in h.bodies if b.schedule == "tick"]
+
+
 def start_never_started(h: History) -> None:
     h.attempts = [replace(h.attempts[0], started=False), *h.attempts[1:]]
 
@@ -113,11 +133,11 @@ def epoch_skipped(h: History) -> None:
 
 
 def two_say_it(h: History) -> None:
-    h.terms = [("a", 1), ("a", 1)]
+    h.terms = [*h.terms, *h.terms]
 
 
 def other_says_it(h: History) -> None:
-    h.terms = [("b", 1)]
+    h.terms = [Said("b", 1, T0, None)]
 
 
 def strangers_attempt(h: History) -> None:
@@ -130,6 +150,21 @@ def stale_write(h: History) -> None:
 
 def write_before_term(h: History) -> None:
     h.changes = [term(1, 5.0), *h.changes[1:]]
+
+
+def leads_on(h: History) -> None:
+    h.changes = [*h.changes, term(2, 10.0, "p2", "b")]
+    h.terms = [Said("a", 1, T0, T0 + 17.0)]
+
+
+def leads_on_behind_a_cut(h: History) -> None:
+    h.changes = [*h.changes, term(2, 10.0, "p2", "b")]
+    h.faults = [Fault("link drops both ways", "partition", "a", 1, T0 + 5.0, T0 + 12.0)]
+    h.terms = [Said("a", 1, T0, T0 + 11.0)]
+
+
+def elected_in_the_calm(h: History) -> None:
+    h.changes = [*h.changes, term(2, 5.5, "p2", "b")]
 
 
 def open_row(h: History) -> None:
@@ -207,10 +242,12 @@ def never_calm(h: History) -> None:
 
 SPOILS: list[tuple[checks.Check, Spoil]] = [
     *((checks.i1_every_instant_has_one_row, spoil) for spoil in (lose_row, double_row, odd_row, early_row, wrong_range)),
-    *((checks.i2_one_start_an_attempt, spoil) for spoil in (start_twice, start_unknown, start_never_started)),
+    *((checks.i2_one_start_an_attempt, spoil) for spoil in (start_twice, start_unknown, start_never_started, start_elsewhere)),
+    (checks.i2_one_daemon_a_name, two_of_a_name),
     (checks.i2_no_start_after_the_end, start_after_end),
     *((checks.i3_one_holder_an_epoch, spoil) for spoil in (two_holders, epoch_skipped, two_say_it, other_says_it, strangers_attempt)),
     *((checks.i4_no_stale_writes, spoil) for spoil in (stale_write, write_before_term)),
+    *((checks.i4_nobody_leads_on, spoil) for spoil in (leads_on, leads_on_behind_a_cut)),
     *((checks.i5_nothing_unfinished, spoil) for spoil in (open_row, forever_running)),
     *((checks.i6_the_end_is_the_end, spoil) for spoil in (second_end, lost_then_found_again, verdict_changed)),
     *((checks.i7_delivery, spoil) for spoil in (at_most_once_twice, at_least_once_never, invented_success)),
@@ -219,6 +256,7 @@ SPOILS: list[tuple[checks.Check, Spoil]] = [
     *((checks.noted, spoil) for spoil in (slow_exit, orphans, gone)),
     (checks.no_tracebacks, traceback),
     (checks.i17_gaps, leaderless),
+    (checks.i17_no_change_in_the_calm, elected_in_the_calm),
     *((checks.i22_alive, spoil) for spoil in (idle, never_calm)),
 ]  # fmt: skip
 
@@ -259,7 +297,7 @@ def test_a_gap_with_another_fault_near_is_not_measured() -> None:
 
 
 def test_bodies_are_told_apart_by_their_begins() -> None:
-    word = '"schedule": "s", "due_at": "2026-01-01T00:00:00+00:00", "attempt": 1, "epoch": 4, "node": "a", "home": ""'
+    word = '"schedule": "s", "due_at": "2026-01-01T00:00:00+00:00", "attempt": 1, "epoch": 4, "node": "a", "home": "", "boot": 99'
     lines = [
         f'{boot} 1000.5 {{"at": "{at}", {word}, "pid": {pid}}}'
         for boot, at, pid in ((1.0, "begin", 7), (1.1, "tick", 7), (1.2, "begin", 8), (1.3, "end", 7))
@@ -270,7 +308,10 @@ def test_bodies_are_told_apart_by_their_begins() -> None:
 
 
 def test_terms_are_read_from_the_daemons_own_words() -> None:
-    assert read_terms({"a": "10:00:00Z   this node leads (epoch 12)\nother\n"}) == [("a", 12)]
+    log = "7.5 10:00:00Z   this node leads (epoch 12)\n8.0 other\n9.25 10:00:02Z ! no longer leading (epoch 12): because\n"
+    assert read_terms({"a": log, "b": "1.0 10:00:00Z   this node leads (epoch 13)\n"}) == [
+        Said("a", 12, 7.5, 9.25), Said("b", 13, 1.0, None),
+    ]  # fmt: skip
 
 
 def test_the_harness_notes_are_faults_calms_and_findings(tmp_path: Path) -> None:
@@ -280,7 +321,7 @@ def test_the_harness_notes_are_faults_calms_and_findings(tmp_path: Path) -> None
         '{"note": "calm", "begin": 3.0, "end": 4.0}\n'
         '{"note": "gone", "node": "a", "code": 1, "tail": ""}\n'
     )
-    history = History({}, 0, 0, 0)
+    history = History((), {}, 0, 0, 0)
     load_notes(history, file)
     assert history.faults == [Fault("k", "kill", "a", 3, 1.0, 2.0)]
     assert history.calms == [(3.0, 4.0)]

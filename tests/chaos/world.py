@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -19,10 +20,14 @@ SLACK_S = 1.0
 BODY_S = 6.0
 """The longest body, and a moment."""
 UNFINISHED = """
-SELECT count(*) FROM singd.occurrence o WHERE owner = 'cluster' AND due_at <= to_timestamp({until})
-  AND (verdict IS NULL OR retry_at IS NOT NULL
-       OR EXISTS (SELECT FROM singd.attempt a WHERE a.occurrence_id = o.id AND a.finished_at IS NULL))
+SELECT (SELECT count(*) FROM singd.occurrence o WHERE due_at <= to_timestamp({until})
+          AND (verdict IS NULL OR retry_at IS NOT NULL
+               OR EXISTS (SELECT FROM singd.attempt a WHERE a.occurrence_id = o.id AND a.finished_at IS NULL)))
+     + (SELECT count(*) FROM (SELECT max(coalesce(due_until, due_at)) AS newest FROM singd.occurrence
+                              WHERE owner <> 'cluster' GROUP BY schedule, owner) n
+        WHERE newest < to_timestamp({until}) - interval '2 s')
 """
+"""What is due and not final, and whose nodes' own rows have not arrived."""
 
 
 class NotNow(Exception):
@@ -67,7 +72,16 @@ class World:
                 with self._lock:
                     self.counts[kind] += 1
             name = node.name if node is not None else ""
-            self.note("fault", kind=kind, family=family, node=name, epoch=epoch, begin=begin, end=time.time())
+            self.note(
+                "fault",
+                kind=kind,
+                family=family,
+                node=name,
+                epoch=epoch,
+                begin=begin,
+                end=time.time(),
+                load=load(),
+            )
 
     # -- pieces -----------------------------------------------------------------------------------
 
@@ -146,6 +160,13 @@ class World:
             time.sleep(0.1)
         return False
 
+    def wait_led(self, patience_s: float = 30.0) -> bool:
+        """Until somebody leads for the first time."""
+        until = time.monotonic() + patience_s
+        while self.cluster.leader() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        return self.cluster.leader() is not None
+
     def wait_finished(self, until: float, patience_s: float = 90.0) -> bool:
         """Until everything that was due up to then is final."""
         give_up = time.monotonic() + patience_s
@@ -160,6 +181,11 @@ class World:
         """Until the last look for orphans."""
         for watcher in self._watchers:
             watcher.join(ORPHANS_S + 5)
+
+
+def load() -> float:
+    """Processes that want a core, for each core there is: 1 = all are busy and nobody waits."""
+    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
 
 
 def tail_of(file: Path, most: int = 2000) -> str:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class Node:
         }
         ours = {"SINGD_STATE": str(state or self.state), "SINGD_CONFIG": str(self.file), "SINGD_NODE_NAME": self.name}  # fmt: skip
         clock = {
-            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.home / "clock"), "FAKETIME_NO_CACHE": "1",
+            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.home / "clock"), "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }  # fmt: skip
         return {**kept, **ours, **(clock if self.faked else {})}
@@ -131,11 +132,12 @@ class Node:
     def spawn(self, state: Path | None = None, log: Path | None = None) -> subprocess.Popen[bytes]:
         """A daemon under this name; another state directory makes it a second one."""
         prefix = self.namespace.prefix if self.namespace else []
-        with (log or self.log).open("ab") as out:
-            return subprocess.Popen(
-                [*prefix, self.python, *self.program, "run"], env=self.environment(state), stdin=subprocess.DEVNULL, stdout=out,
-                stderr=out, cwd="/", start_new_session=True,
-            )  # fmt: skip
+        process = subprocess.Popen(
+            [*prefix, self.python, *self.program, "run"], env=self.environment(state), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        threading.Thread(target=_stamp, args=(process, log or self.log), daemon=True).start()
+        return process
 
     def start(self) -> None:
         """Unless it is there."""
@@ -179,6 +181,14 @@ class Node:
             if "keeper" in words and pid != self.pid:
                 return pid
         return None
+
+
+def _stamp(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Write down what a daemon says, each line with the true time of its arrival."""
+    assert process.stdout is not None
+    with process.stdout as said, log.open("ab", buffering=0) as out:
+        for line in said:
+            out.write(b"%.3f %s" % (time.time(), line))
 
 
 def process_tree(root: int) -> dict[int, str]:
