@@ -48,6 +48,7 @@ class MemoryDatabase(Locks):
         self.latency_s = latency_s
         self.up = True
         self.generations: dict[str, int] = {}
+        self.in_force = ""
         self.triggers: dict[str, str] = {}
         self.cursors: dict[str, datetime] = {}
         self.rows: dict[int, Row] = {}

@@ -53,6 +53,7 @@ class MemoryLedger:
             for name in before.keys() - triggers.keys():
                 self._db.note("gone", term.epoch, name, self._db.cursors.get(name))
             self._db.note("accepted", term.epoch, content_hash)
+            self._db.in_force = content_hash
             if content_hash not in self._db.generations:  # a takeover with an older file makes that no newer
                 self._db.generations[content_hash] = len(self._db.generations) + 1
                 self._db.newest = content_hash

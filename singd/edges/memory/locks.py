@@ -69,6 +69,7 @@ class Locks:
         self.newest = ""
         self.startup_at: datetime | None = None
         self.startups: dict[uuid.UUID, datetime | None] = {}
+        self.registered: dict[str, tuple[NodeInfo, datetime]] = {}
         self.sessions: list[Session] = []
         self.terms: list[TermRow] = []
         self.seen_at: datetime | None = None
@@ -103,6 +104,7 @@ class Locks:
 
     def register(self, node: NodeInfo) -> datetime | None:
         """The instant of the cluster's startup, if this registration is one; the same process is told the same again."""
+        self.registered[node.name] = node, self.clock.now()
         if node.process not in self.startups:
             alone = sum(bool(one.name) for one in self.sessions) == 1
             self.startups[node.process] = self.clock.now() if alone else None

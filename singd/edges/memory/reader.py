@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+import trio
+
+from singd.core.cluster import Cluster, LeaderRow, NodeRow
 from singd.core.history import AttemptRow, Known, OccurrenceRow
-from singd.core.values import Log
+from singd.core.values import Log, State
 from singd.edges.memory.database import Link, MemoryDatabase, Row, Try
 from singd.edges.memory.intake import taken_by
+
+TERMS = 5
+"""Changes of leader in one answer."""
+SILENT_S = 7.0
+"""Two beats and their way: see `sql/view_run.sql`."""
 
 
 class MemoryReader:
@@ -78,11 +87,43 @@ class MemoryReader:
         log = row.attempts[number - 1].log
         return log if log.head or log.tail or log.dropped else None
 
+    async def running(self, limit: int) -> Sequence[OccurrenceRow]:
+        """What is in progress on any node, each with its last attempt."""
+        await self._db.reach(self._link)
+        rows = sorted((r for r in self._db.unfinished.values() if r.live), key=lambda r: r.number)
+        return [self._view(row, row.attempts[-1:]) for row in rows[:limit]]
+
+    async def cluster(self) -> Cluster:
+        """The nodes, who leads, and the newest changes of leader."""
+        await self._db.reach(self._link)
+        db, live = self._db, self._live()
+        nodes = [
+            NodeRow(
+                one.name, one.role, one.version, str(one.process), at, one.process in live, one.content_hash
+            )
+            for one, at in db.registered.values()
+        ]
+        generation = db.generations.get(db.in_force)
+        return Cluster(self._leader(), nodes, db.terms[: -TERMS - 1 : -1], generation, db.in_force)
+
+    def _leader(self) -> LeaderRow | None:
+        db = self._db
+        if db.elected is None or db.seen_at is None:
+            return None
+        silent_s = (db.clock.now() - db.seen_at).total_seconds()
+        held = db.leader is not None and db.leader.node.process == db.elected.process
+        process = str(db.elected.process)
+        return LeaderRow(db.epoch, db.elected.name, process, db.terms[-1].elected_at, silent_s, held)
+
+    def _live(self) -> set[uuid.UUID]:
+        self._db.expire()
+        return {one.node.process for one in self._db.sessions if one.name}
+
     def _view(self, row: Row, attempts: Sequence[Try]) -> OccurrenceRow:
         what, said = row.occurrence, row.recording
         return OccurrenceRow(
             row.number, what.schedule, what.due_at, said.task, row.generation, what.owner, said.due_until, said.count,
-            str(row.verdict) if row.verdict else None, row.reason, row.retry_at, tuple(_attempt(one) for one in attempts),
+            str(row.verdict) if row.verdict else None, row.reason, row.retry_at, tuple(_attempt(one, self._live()) for one in attempts),
             self._taken.numbers.get(row.number),
         )  # fmt: skip
 
@@ -91,9 +132,10 @@ def _newest(row: Row) -> tuple[datetime, int]:
     return row.occurrence.due_at, row.number
 
 
-def _attempt(one: Try) -> AttemptRow:
+def _attempt(one: Try, live: Collection[uuid.UUID]) -> AttemptRow:
     result = one.finish.result if one.finish else None
+    silent = one.state is State.RUNNING and trio.current_time() - one.renewed > SILENT_S
     return AttemptRow(
         one.attempt.number, one.state, one.attempt.epoch, one.node, one.started_at, one.finished_at, one.error,
-        result, one.claimed_at,
+        result, one.claimed_at, silent and one.process not in live,
     )  # fmt: skip
