@@ -26,13 +26,16 @@ MARGIN_S = 1.0
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 5.0
 STEADY_S = 5.0
-"""A term that lasted so long was a good one: the next campaign does not wait. One that fails at its first write
-(a full disk) does not make a storm of epochs."""
+"""A campaign that lasted so long, the wait for the lock and the term together, was a good one: the next one begins at
+once. One that fails at its first write (a full disk) does not make a storm of epochs."""
 REST_S = 2.0
 """After an operator had this node resign it does not campaign for so long: another one gets the lock."""
 
 FILES_EVERY = 10
 """Beats between two looks at which configuration each live node has."""
+
+SLOW_S = 0.5
+"""An answer that takes longer is a slow one."""
 
 SHORT = 8
 """Characters of a content hash that people compare."""
@@ -81,9 +84,9 @@ async def lead(
         try:
             await prepare()
             await election.open(node)
+            began = clock.boot()
             emit(Campaigning())
             term = await election.campaign()
-            began = clock.boot()
             await _serve_term(election, term, clock, trust, serve, emit)
         except Resigned:
             retry_s, rest_s = RETRY_FIRST_S, REST_S
@@ -136,15 +139,16 @@ async def _watch(
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Beat once a second; raise TermLost as soon as the term cannot be trusted any more."""
+    """Send a beat each second; raise TermLost as soon as the term cannot be trusted any more."""
     seen: Mapping[str, str] = {}
-    await _beat(election, term, clock, trust)
+    sent = await _beat(election, term, clock, trust)
     task_status.started()
     for beats in count():
-        if beats % FILES_EVERY == 0:
+        # A server that answers slowly is asked for nothing that could wait: the next beat would come late.
+        if beats % FILES_EVERY == 0 and clock.boot() - sent < SLOW_S:
             seen = _compared(seen, await _files(election, trust), emit)
-        await trio.sleep(HEARTBEAT_S)
-        await _beat(election, term, clock, trust)
+        await trio.sleep(max(sent + HEARTBEAT_S - clock.boot(), 0.0))
+        sent = await _beat(election, term, clock, trust)
 
 
 async def _files(election: Election, trust: Trust) -> Mapping[str, str]:
@@ -164,7 +168,8 @@ def _compared(before: Mapping[str, str], now: Mapping[str, str], emit: Emit) -> 
     return now
 
 
-async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> None:
+async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> float:
+    """Prove the term; when that was sent, on the boot clock."""
     sent = clock.boot()
     if trust.until and sent >= trust.until:
         raise TermLost("the heartbeat came too late: this process or machine stood still")
@@ -173,7 +178,7 @@ async def _beat(election: Election, term: Term, clock: Clock, trust: Trust) -> N
         with trio.fail_after(patience):
             await election.beat(term)
         trust.until = sent + term.lease_s - MARGIN_S
-        return
+        return sent
     raise TermLost("the database did not answer a heartbeat in time")
 
 
