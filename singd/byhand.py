@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
-from singd.core.values import Override, Verb
+from singd.agenda import RUNS, Due, Line, Unfinished, by_hand
+from singd.core.values import Override, Verb, Verdict, run_id
+from singd.ports import Ledger, Term
 
 Answer = Mapping[str, Any]
 CANCELLED = "cancelled by "
@@ -67,6 +69,67 @@ class Wishes:
         self._closed = True
         while self._waiting:
             self._waiting.popleft().tell(None)
+
+
+class Planner(Protocol):
+    """A scheduler, as its wishes see it."""
+
+    lines: dict[str, Line]
+
+    async def record(self, due: Due) -> int | None:
+        """Write one row that no plan asked for; None where its identity stands already."""
+        ...
+
+    def dismiss(self, line: Line, number: int) -> None:
+        """An occurrence that waited waits no more."""
+        ...
+
+
+class ByHand:
+    """Carries wishes out, one inside a round."""
+
+    def __init__(self, term: Term, ledger: Ledger, planner: Planner) -> None:
+        self._term = term
+        self._ledger = ledger
+        self._planner = planner
+
+    async def carry_out(self, override: Override) -> Answer | None:
+        """A trigger or a cancel; None = there is nothing to say yet."""
+        if override.wish.verb is Verb.TRIGGER:
+            return await self._trigger(override)
+        return await self._cancel(number_of(override.wish.target), reason_of(override))
+
+    async def _trigger(self, override: Override) -> Answer | None:
+        """Record it once: where its identity stands already, the ledger will tell the run."""
+        line = self._planner.lines.get(override.wish.target)
+        if line is None:
+            return refused(f"its configuration has no schedule {override.wish.target!r}")
+        due = by_hand(line, override)
+        number = await self._planner.record(due)
+        if number is None:
+            return None
+        return {"run_id": run_id(line.owner, number), "reason": due.recording.reason}
+
+    async def _cancel(self, number: int, reason: str) -> Answer | None:
+        """Let go what waits; what runs elsewhere is ended there, and not tried again here."""
+        line, unfinished = self._find(number)
+        if line is not None and unfinished is not None and unfinished.doing != RUNS:
+            await self._ledger.decide(self._term, {number: (Verdict.SKIPPED, reason)})
+            self._planner.dismiss(line, number)
+            return {}
+        if unfinished is not None:
+            unfinished.unwanted = reason
+        adoption = await self._ledger.adopt(self._term)
+        if any(item.attempt.occurrence_id == number for item in adoption.live):
+            return None
+        await self._ledger.decide(self._term, {number: (Verdict.SKIPPED, reason)})
+        return {}
+
+    def _find(self, number: int) -> tuple[Line | None, Unfinished | None]:
+        for line in self._planner.lines.values():
+            if number in line.unfinished:
+                return line, line.unfinished[number]
+        return None, None
 
 
 def refused(why: str) -> Answer:

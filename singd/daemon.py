@@ -125,7 +125,7 @@ class Daemon:
         self.attendance = Attendance(
             parts.presence, parts.node, parts.prepare, self._serve_scopes, self._heard, self._note
         )
-        self.desk = Desk(parts.node.name, parts.overrides, self, parts.emit)
+        self.desk = Desk(parts.node.name, parts.overrides, self, parts.clock, parts.emit)
         self.started_at = parts.started_at
         self.generation: int | None = None
         self.trouble: LedgerAway | NameInUse | None = None

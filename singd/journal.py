@@ -130,7 +130,7 @@ def _named(nodes: Mapping[str, str]) -> str:
 _DESCRIBERS: dict[type, Callable[..., tuple[str, str]]] = {
     TermBegan: lambda event: ("info", f"this node leads (epoch {event.epoch})"),
     TermEnded: lambda event: (
-        "info" if event.reason == "stopped" else "warning",
+        "info" if event.reason.startswith(("stopped", "resigned")) else "warning",
         f"no longer leading (epoch {event.epoch}): {event.reason}",
     ),
     Registered: lambda event: ("info", f"registered as node {event.node}"),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Protocol
 
 import trio
@@ -26,7 +27,7 @@ from singd.byhand import Answer, number_of, reason_of, refused
 from singd.core.values import CLUSTER, Override, Pause, Verb
 from singd.errors import EdgeError
 from singd.events import Emit, Notice
-from singd.ports import Overrides
+from singd.ports import Clock, Overrides
 from singd.runner import Runner
 from singd.scheduler import Scheduler
 
@@ -35,6 +36,8 @@ LOOK_AGAIN_S = 10.0
 UNDONE_S = 1.0
 """Until what is this node's business and could not be done is looked at again."""
 RETRY_S = 5.0
+AWAY_MOST = timedelta(hours=1)
+"""A wish for what is a node's own does not wait longer for that node."""
 
 
 class Hands(Protocol):
@@ -56,13 +59,15 @@ class Desk:
         node: This node's name.
         overrides: Where wishes are.
         hands: Who does them.
+        clock: What old wishes are told by.
         emit: Where events go.
     """
 
-    def __init__(self, node: str, overrides: Overrides, hands: Hands, emit: Emit) -> None:
+    def __init__(self, node: str, overrides: Overrides, hands: Hands, clock: Clock, emit: Emit) -> None:
         self._node = node
         self._overrides = overrides
         self._hands = hands
+        self._clock = clock
         self._emit = emit
         self._bell = trio.Event()
         self._ending: set[int] = set()
@@ -128,6 +133,9 @@ class Desk:
                 self._ending.add(one.number)
                 nursery.start_soon(self._end, one, runner, number)
             return True
+        if owner not in (CLUSTER, self._node):
+            await self._let_lapse(one)
+            return True
         scheduler = self._hands.scheduler_of(owner)
         if scheduler is None:
             return True
@@ -151,6 +159,12 @@ class Desk:
         asked = scheduler.ask(one)
         await asked.done.wait()
         return asked.answer
+
+    async def _let_lapse(self, one: Override) -> None:
+        """The leader answers for a node that is away for too long."""
+        late = self._clock.now() - one.asked_at > AWAY_MOST
+        if late and self._hands.scheduler_of(CLUSTER) is not None:
+            await self._take(one, refused(f"node {one.wish.owner} was away for too long"))
 
     async def _end(self, one: Override, runner: Runner, number: int) -> None:
         """End what runs here; taken once the end is durable."""

@@ -257,7 +257,7 @@ class Overrides(Protocol):
         ...
 
     async def open(self) -> Sequence[Override]:
-        """What nobody has taken yet, oldest first."""
+        """What nobody has taken yet, oldest first; a trigger that the ledger has a run for comes with that (`Override.run_id`)."""
         ...
 
     async def take(self, number: int, answer: Mapping[str, Any]) -> None:
@@ -269,7 +269,10 @@ class Overrides(Protocol):
         ...
 
     async def pauses(self) -> Mapping[str, Pause]:
-        """Schedule -> the pause in force; one whose end has passed is not."""
+        """Schedule -> its newest pause, also one that is over: a resume is its end.
+
+        What is planned late is judged by the pause that its instant fell into.
+        """
         ...
 
 

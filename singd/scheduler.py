@@ -32,13 +32,12 @@ from singd.agenda import (
     Kind,
     Line,
     Unfinished,
-    by_hand,
     from_plan,
     opened,
     take_over,
 )
 from singd.attempts import Ended, Run
-from singd.byhand import Answer, Asked, Wishes, number_of, reason_of, refused
+from singd.byhand import Asked, ByHand, Wishes
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
 from singd.core.values import (
@@ -49,9 +48,7 @@ from singd.core.values import (
     Recorded,
     Recording,
     Schedule,
-    Verb,
     Verdict,
-    run_id,
 )
 from singd.errors import Resigned
 from singd.events import Armed, Emit, NotRun
@@ -107,6 +104,7 @@ class Scheduler:
         self._verdicts: dict[int, tuple[str, str]] = {}
         self._bell = trio.Event()
         self._wishes = Wishes()
+        self._by_hand = ByHand(term, ledger, self)
         self._resigned = ""
         self.lines: dict[str, Line] = {}
         self.pauses: Mapping[str, Pause] = {}
@@ -171,7 +169,7 @@ class Scheduler:
             bell = self._bell = trio.Event()
             if self._resigned:
                 raise Resigned(self._resigned)
-            await self._wishes.serve(self._carry_out)
+            await self._wishes.serve(self._by_hand.carry_out)
             now = self._clock.now()
             self._absorb(now)
             await self._plan_due(now)
@@ -356,41 +354,11 @@ class Scheduler:
 
     # -- by hand ----------------------------------------------------------------------------------
 
-    async def _carry_out(self, override: Override) -> Answer | None:
-        if override.wish.verb is Verb.TRIGGER:
-            return await self._trigger(override)
-        return await self._cancel(number_of(override.wish.target), reason_of(override))
+    async def record(self, due: Due) -> int | None:
+        """Write one row that no plan asked for; None where its identity stands already."""
+        return (await self._record([due], {}))[0].occurrence_id
 
-    async def _trigger(self, override: Override) -> Answer | None:
-        """Record it once: where its identity stands already, the ledger will tell the run."""
-        name = override.wish.target
-        if name not in self.lines:
-            return refused(f"its configuration has no schedule {name!r}")
-        due = by_hand(self.lines[name], override)
-        [recorded] = await self._record([due], {})
-        if recorded.occurrence_id is None:
-            return None
-        said = due.recording
-        return {"run_id": run_id(said.occurrence.owner, recorded.occurrence_id), "reason": said.reason}
-
-    async def _cancel(self, number: int, reason: str) -> Answer | None:
-        """Let go what waits; what runs elsewhere is ended there, and not tried again here."""
-        line, unfinished = self._find(number)
-        if line is not None and unfinished is not None and unfinished.doing != RUNS:
-            await self._ledger.decide(self._term, {number: (Verdict.SKIPPED, reason)})
-            del line.unfinished[number]
-            self._start_next(line)
-            return {}
-        if unfinished is not None:
-            unfinished.unwanted = reason
-        adoption = await self._ledger.adopt(self._term)
-        if any(item.attempt.occurrence_id == number for item in adoption.live):
-            return None
-        await self._ledger.decide(self._term, {number: (Verdict.SKIPPED, reason)})
-        return {}
-
-    def _find(self, number: int) -> tuple[Line | None, Unfinished | None]:
-        for line in self.lines.values():
-            if number in line.unfinished:
-                return line, line.unfinished[number]
-        return None, None
+    def dismiss(self, line: Line, number: int) -> None:
+        """An occurrence that waited waits no more; the next one has its turn."""
+        del line.unfinished[number]
+        self._start_next(line)

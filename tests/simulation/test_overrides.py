@@ -399,3 +399,18 @@ async def test_a_word_that_got_lost_is_made_up_for(autojump_clock):
         cluster.database.notify = lambda: None
         asked = await cluster.ask(Verb.TRIGGER)
         await cluster.answer(asked, 11)
+
+
+# -- a node's own ---------------------------------------------------------------------------------
+
+
+async def test_what_is_asked_of_a_node_that_is_away_waits_for_it_but_not_for_ever(autojump_clock):
+    async with running(Cluster(schedule("a", HOURLY))) as cluster:
+        asked = [
+            await cluster.ask(Verb.TRIGGER, owner="zz"),
+            await cluster.ask(Verb.CANCEL, "zz:12", owner="zz"),
+        ]
+        await trio.sleep(3590)
+        assert [await cluster.overrides.answer(one.number) for one in asked] == [None, None]
+        for one in asked:
+            assert "node zz was away" in (await cluster.answer(one, 30))["refused"]
