@@ -56,17 +56,17 @@ class Line:
     Attributes:
         trigger: The schedule's; the cluster's startup as one instant where that is its trigger.
         cursor: The last instant dealt with.
+        since: When this term took it over: what was due by then is backlog.
         next_at: The next one; None = there is none.
-        planned: Whether this term has planned it before: what is due at the first look is backlog.
         unfinished: Occurrence id -> what it is doing, oldest first.
     """
 
     schedule: Schedule
     trigger: Trigger
     cursor: datetime
+    since: datetime
     owner: str = CLUSTER
     next_at: datetime | None = None
-    planned: bool = False
     unfinished: dict[int, Unfinished] = field(default_factory=dict)
 
     @property
@@ -110,8 +110,7 @@ def from_plan(line: Line, step: Plan) -> Iterator[Due]:
     """What a plan means for its line: instants let go as ranges, the others judged one by one."""
     for gone in step.ranges:
         yield _range(line, gone)
-    backlog = len(step.run) > 1 or not line.planned
-    line.planned = True
+    backlog = len(step.run) > 1 or any(due_at <= line.since for due_at in step.run)
     for index, due_at in enumerate(step.run):
         yield judge(line, due_at, backlog=backlog, behind=index > 0)
 
@@ -182,9 +181,8 @@ def take_over(
     new: dict[str, datetime] = {}
     for schedule in schedules:
         name = schedule.name
-        line = lines[name] = Line(
-            schedule, _trigger(schedule, adoption.startup_at), adoption.cursors.get(name, now), owner
-        )
+        trigger = _trigger(schedule, adoption.startup_at)
+        line = lines[name] = Line(schedule, trigger, adoption.cursors.get(name, now), now, owner)
         if name not in adoption.cursors:
             line.cursor = new[name] = _first_cursor(line)
     for item in adoption.live:

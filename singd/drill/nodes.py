@@ -32,11 +32,11 @@ from singd.errors import EdgeError
 
 LEDGER_VARIABLE = "SINGD_DRILL_LEDGER"
 """Where a daemon of a drill finds the ledger's url: it is in no file and in no argument."""
-COUNT, SHORTEST_MS = 40, 601
+COUNT, SHORTEST_MS = 200, 3001
 """So many schedules, every so many milliseconds: the primes from here on, so hardly two are ever due at once.
 
-Together about 48 instants a second, so the next is never far, while of one schedule hardly ever a run is cut off:
-what was due while nobody led waits for the run before it, and of a run that was cut off nobody knows the end for 20 s."""
+Together about 50 instants a second, so the next is never far; and many, because what was due while nobody led waits for the
+run before it, and of a run that was cut off nobody knows the end for 20 s: its schedule has nothing to say meanwhile."""
 STOP_S = 35.0
 """A clean stop ends within 30 s; what does not is killed."""
 

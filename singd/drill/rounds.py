@@ -21,7 +21,7 @@ import trio
 
 from singd.core.units import counted
 from singd.drill.gaps import Fault
-from singd.drill.nodes import STOP_S, Cluster, Node, schedules, witnessed
+from singd.drill.nodes import COUNT, STOP_S, Cluster, Node, schedules, witnessed
 from singd.drill.scratch import Claim, Login, Scratch
 from singd.drill.tally import Tally, Window, tally
 from singd.drill.words import Outcome, Round
@@ -35,6 +35,9 @@ CLAIM_S = 30.0
 """A successor that has claimed nothing by then never will."""
 SETTLE_S = 40.0
 """A silent run is settled as lost after about 20 s, under the leader that is there then."""
+REST_AT = COUNT // 5
+"""So many schedules held up by runs that were cut off, and the drill rests: a leader that dies twice in three seconds, for
+minutes, is no machine's life, and each new one would inherit more that waits."""
 CLEAN_UP_S = 60.0
 HURRIED_S = 10.0
 """For the daemons' clean stop where somebody waits for the end, or something went wrong."""
@@ -157,9 +160,22 @@ class Drill:
                     break
                 await self._round(number, fault)
                 await self._ready(READY_S)
+                await self._rested()
         finally:
             self.window = Window(since, self.scratch.at(time.time()))
         await self._settled(self.window.until)
+
+    async def _rested(self) -> None:
+        """Faults that follow so closely that nothing is ever settled measure their own backlog: let it be settled."""
+        if await self.scratch.held_up() >= REST_AT:
+            self.said(
+                f"resting: {REST_AT} schedules wait until a run that was cut off is settled (at most {SETTLE_S:g} s)"
+            )
+            with trio.move_on_after(SETTLE_S):
+                await polled(self._nothing_held_up, 10 * POLL_S)
+
+    async def _nothing_held_up(self) -> bool:
+        return not await self.scratch.held_up()
 
     async def _planned_by_all(self) -> datetime:
         """Instants from now on count: every schedule has its place in the ledger."""

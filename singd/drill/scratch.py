@@ -43,6 +43,9 @@ _CURSORS = "SELECT schedule, due_at FROM cursor WHERE owner = 'cluster'"
 _OPEN = """
 SELECT count(*) FROM occurrence o LEFT JOIN attempt a ON a.occurrence_id = o.id AND a.finished_at IS NULL
 WHERE o.due_at <= %s AND (o.verdict IS NULL OR a.number IS NOT NULL)"""
+_HELD_UP = """
+SELECT count(DISTINCT o.schedule) FROM attempt a JOIN occurrence o ON o.id = a.occurrence_id
+WHERE a.finished_at IS NULL AND a.claimed_at < clock_timestamp() - interval '2 s'"""
 _ROWS = "SELECT schedule, due_at, due_until, count, verdict, epoch, recorded_at FROM occurrence"
 _TRIES = """
 SELECT o.schedule, o.due_at, a.number, a.epoch, a.state, a.claimed_at, a.started_at IS NOT NULL
@@ -157,6 +160,10 @@ class Scratch:
     async def open(self, until: datetime) -> int:
         """How many instants up to this one still wait, or run."""
         return int((await self._ask(_OPEN, (until,)))[0][0])
+
+    async def held_up(self) -> int:
+        """Of how many schedules a run has been going on for two seconds, which none does by itself."""
+        return int((await self._ask(_HELD_UP))[0][0])
 
     async def read(self) -> tuple[Sequence[Row], Sequence[Try]]:
         """Everything, at one moment."""
