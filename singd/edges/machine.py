@@ -33,7 +33,9 @@ def examine(state: Path, socket: Path) -> Iterator[Finding]:
 
 def _state(state: Path) -> Iterator[Finding]:
     """The directory, or the nearest one above it that is there: in that one it will be made."""
-    there = next(path for path in (state, *state.parents) if path.exists())
+    there = next(
+        path for path in (state, *state.parents) if os.path.exists(path)
+    )  # a path that may not be seen is not there
     yield _usable(state, there)
     if there == state:
         yield from _private(state)
@@ -61,7 +63,7 @@ def _usable(state: Path, there: Path) -> Finding:
 
 def _private(state: Path) -> Iterator[Finding]:
     found = state.stat()
-    if found.st_uid not in (0, os.geteuid()):
+    if os.geteuid() != 0 and found.st_uid not in (0, os.geteuid()):
         yield warning("state", f"{state} belongs to uid {found.st_uid}, not to uid {os.geteuid()}",
                       f"run singd as that account, or chown it: {state}")  # fmt: skip
     mode = f"{stat.S_IMODE(found.st_mode):o}"

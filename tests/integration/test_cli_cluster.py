@@ -224,3 +224,16 @@ async def test_a_paused_schedule_is_said_to_be_and_its_next_instant_is_one_that_
     assert ("It will be skipped" in later) is (until is None)
     resumed = ScheduleView(schedule("often"), cursor=T, pause=Pause(T - MINUTE, "ada", T))
     assert (await status(tmp_path, LED, schedules=[resumed]))["paused"] == []
+
+
+async def test_logs_of_what_another_node_runs_say_where_its_output_is(tmp_path: Path) -> None:
+    daemon = FakeDaemon([OFTEN], changes=STANDING_BY)
+    ledger = FakeLedger([ran(7, "often", T, attempt(1, State.RUNNING))], nodes=TWO)
+    async with serving(tmp_path, daemon, ledger):
+        result = await trio.to_thread.run_sync(lambda: singd(tmp_path, "logs", "7"))
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "it runs on sing-1: `singd logs 7 -f` there shows its output" in result.stderr
+    own = replace(ledger.rows[0].attempts[0], node="sing-2")
+    async with serving(tmp_path, daemon, FakeLedger([replace(ledger.rows[0], attempts=(own,))], nodes=TWO)):
+        result = await trio.to_thread.run_sync(lambda: singd(tmp_path, "logs", "7"))
+    assert "it has written nothing so far" in result.stderr
