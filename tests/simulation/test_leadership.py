@@ -30,11 +30,11 @@ class Candidate:
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     events: list[Event] = field(default_factory=list)
     leads: bool = False
-    work: Callable[[Term], object] | None = None
+    lease_s: float = LEASE_S
 
     def __post_init__(self) -> None:
         self.trust = Trust(self.clock)
-        self.election = MemoryElection(self.database, LEASE_S, self.link, self.clock)
+        self.election = MemoryElection(self.database, self.lease_s, self.link, self.clock)
 
     async def live(self) -> None:
         node = NodeInfo(self.name, uuid.uuid4())
@@ -105,22 +105,31 @@ async def test_river_answers_slower_than_the_trust_end_the_term_before_the_lease
     assert candidate.said(TermEnded)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.2, 0.5, 0.9, 1.001])
+@pytest.mark.parametrize(("lease_s", "slow_s"), [(5.0, 0.0), (5.0, 0.6), (5.0, 1.8), (3.0, 0.0), (3.0, 0.6)])
+@pytest.mark.parametrize("moment", [0.0, 0.2, 0.4, 0.6, 0.8])
 async def test_a_leader_that_is_cut_off_stops_before_another_begins(
-    database: MemoryDatabase, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, moment: float
+    database: MemoryDatabase,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    moment: float,
+    lease_s: float,
+    slow_s: float,
 ) -> None:
-    candidate, other = Candidate(database), Candidate(database, "two")
+    """Nothing tells it: its calls hang. However slow the answers were, a second lies between the two."""
+    candidate, other = Candidate(database, lease_s=lease_s), Candidate(database, "two")
+    candidate.link.back = lambda: slow_s
+    candidate.link.patience_s = 60.0
     nursery.start_soon(candidate.live)
-    await until(lambda: candidate.leads, 1)
+    await until(lambda: candidate.leads, 10)
     nursery.start_soon(other.live)
     await trio.sleep(10 + moment)
+    assert candidate.leads
     candidate.link.up = False
-    stopped = await until(lambda: not candidate.leads, LEASE_S)
+    stopped = await until(lambda: not candidate.leads, lease_s - 0.9)
     assert not other.leads
-    began = stopped + await until(lambda: other.leads, LEASE_S)
-    assert stopped <= LEASE_S - MARGIN_S + 0.05
-    assert began - stopped >= MARGIN_S - 0.1
-    assert began <= LEASE_S + 1.0, "lease + 1 s"
+    began = stopped + await until(lambda: other.leads, lease_s)
+    assert began - stopped >= 0.9
+    assert began <= lease_s + 1.0
 
 
 async def test_a_standby_whose_sessions_ended_now_and_then_is_back_in_the_queue_at_once(
