@@ -61,7 +61,9 @@ class Node:
         ]
 
     def ledger(self, name: str) -> list[tuple[Any, ...]]:
-        """(instant, instants, verdict, owner) of the ledger."""
+        """(instant, instants, verdict, owner) of the ledger; nothing before it was migrated."""
+        if self.server.execute("SELECT to_regclass('singd.occurrence')", self.database) == [(None,)]:
+            return []
         return self.server.execute(
             "SELECT due_at, count, verdict, owner FROM singd.occurrence "
             f"WHERE schedule = '{name}' ORDER BY due_at", self.database
@@ -224,3 +226,40 @@ def test_a_damaged_journal_is_told_and_stops_nothing(server: Server) -> None:
         assert "the local journal was damaged" in here.it.log.read_text()
         [aside] = here.it.state.glob("journal.db.damaged-*")
         assert aside.read_bytes().startswith(b"no journal")
+
+
+def test_two_machines_of_one_name_that_were_alone_keep_both_histories(stopped: Server) -> None:
+    """Without the ledger neither can know of the other. Back with it one has the name; what the other then ships of
+    the same instants becomes audit events, and holds up nothing."""
+    with node(stopped, TICK) as first, node(stopped, TICK) as second:
+        second.it.configure(first.it.config.read_text().replace(str(first.witness), str(second.witness)))
+        stopped.stop()
+        first.it.start()
+        second.it.start()
+        eventually(lambda: set(first.begun("tick")) & set(second.begun("tick")), "an instant that both ran")
+        stopped.start()
+        eventually(lambda: first.ledger("tick"), "shipping by the one that got the name")
+        taken = eventually(
+            lambda: [it for it in (first.it, second.it) if _state(it) == "name taken"], "the other"
+        )
+        winner, loser = (first, second) if taken == [second.it] else (second, first)
+        winner.it.stop()
+        eventually(lambda: _state(loser.it) == "leading", "the other has the name now")
+        eventually(lambda: all(shipped for *_, shipped in loser.journal("tick")[:3]), "its journal shipped")
+        audit = stopped.execute(
+            "SELECT detail->>'due_at' FROM singd.audit_event WHERE event = 'identity_conflict'",
+            first.database,
+        )
+        both = set(first.begun("tick")) & set(second.begun("tick"))
+        assert {datetime.fromisoformat(str(due)) for (due,) in audit} == {
+            datetime.fromisoformat(due) for due in both
+        }
+        assert len(audit) == len(both)
+        assert "two daemons had this node's name" in loser.it.log.read_text()
+        instants = [due for due, *_ in first.ledger("tick")]
+        assert len(instants) == len(set(instants))
+
+
+def _state(it: Machine) -> str:
+    answer = it.ask("status", check=False)
+    return answer["status"]["state"] if answer else ""
