@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Protocol
 
+from singd.core.trigger import next_after
 from singd.core.units import counted, format_duration
-from singd.events import Armed, Emit, Event, Notice
+from singd.core.values import Schedule
+from singd.events import Armed, Emit, Event, LedgerAway, NameInUse, Notice, Registered
 from singd.ports import Clock
 
 
@@ -24,10 +26,11 @@ class Where(Protocol):
 
 
 class Welcome:
-    """An `Emit` in front of another: tells once, when the first term is armed, how things stand.
+    """An `Emit` in front of another: tells once, when the first schedules are armed, how things stand.
 
     Attributes:
         database: Says where the ledger is; each life of the daemon has its own.
+        schedules: All that may run on this node: the node's own are armed before the cluster's, or without them.
     """
 
     def __init__(
@@ -43,36 +46,41 @@ class Welcome:
         self._paths = paths
         self._options = options
         self.database: Callable[[], str] = str
+        self.schedules: Collection[Schedule] = ()
         self._warning = warning
         self._told = False
 
     def __call__(self, event: Event) -> None:
         """Pass the event on."""
         self._emit(event)
+        if self._warning and isinstance(event, Armed | Registered | LedgerAway | NameInUse):
+            warning, self._warning = self._warning, ""  # also by a node that only stands by
+            self._emit(Notice("error", warning))
         if isinstance(event, Armed) and not self._told:
             self._told = True
-            for line in self._lines(event):
+            for line in self._lines():
                 self._emit(Notice("info", line))
-            if self._warning:
-                self._emit(Notice("error", self._warning))
 
-    def _lines(self, armed: Armed) -> list[str]:
+    def _lines(self) -> list[str]:
         program, options = _program(), self._options
         return [
-            f"configuration  {self._paths.config}: {counted(armed.schedules, 'schedule')}",
+            f"configuration  {self._paths.config}: {counted(len(self.schedules), 'schedule')}",
             f"ledger         {self.database()}",
             f"state          {self._paths.state}",
-            f"next           {self._next(armed)}",
+            f"next           {self._next()}",
             f"look           {program} status{options}   {program} runs{options}   {program} why NAME --at T{options}",
         ]
 
-    def _next(self, armed: Armed) -> str:
-        if armed.next_at is None:
+    def _next(self) -> str:
+        now = self._clock.now()
+        enabled = (one for one in self.schedules if one.enabled)
+        first = min(((at, one.name) for one in enabled if (at := next_after(one.trigger, now))), default=None)
+        if first is None:
             return "nothing is scheduled"
-        wait = timedelta(seconds=round((armed.next_at - self._clock.now()).total_seconds()))
+        wait = timedelta(seconds=round((first[0] - now).total_seconds()))
         if wait <= timedelta():
-            return f"{armed.next_schedule}, now"
-        return f"{armed.next_schedule} at {armed.next_at:%H:%M:%S} UTC, in {format_duration(wait)}"
+            return f"{first[1]}, now"
+        return f"{first[1]} at {first[0]:%H:%M:%S} UTC, in {format_duration(wait)}"
 
 
 def _program() -> str:

@@ -154,7 +154,7 @@ def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool)
     here = {key: item.schedule for key, item in bound.items() if item.schedule.role in ("", role)}
     tasks = {item.task.name: item.task for item in bound.values() if item.task}
     migrations = Migrations(databases, config.database.schema, bound, setup.welcome)
-    setup.welcome.database = databases.describe
+    setup.welcome.database, setup.welcome.schedules = databases.describe, tuple(here.values())
     local = LocalLedger(setup.paths.state / "journal.db", node, clock)
     parts = Parts(
         node=node,
