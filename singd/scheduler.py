@@ -38,6 +38,7 @@ from singd.agenda import (
 )
 from singd.attempts import Ended, Run
 from singd.byhand import Asked, ByHand, Wishes
+from singd.core import skew
 from singd.core.plan import Plan, plan
 from singd.core.trigger import next_after
 from singd.core.values import (
@@ -50,7 +51,7 @@ from singd.core.values import (
     Schedule,
     Verdict,
 )
-from singd.errors import Resigned
+from singd.errors import Resigned, TermLost
 from singd.events import Armed, Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, Term
 from singd.runner import Runner
@@ -106,6 +107,7 @@ class Scheduler:
         self._wishes = Wishes()
         self._by_hand = ByHand(term, ledger, self)
         self._resigned = ""
+        self._read = clock.now(), clock.boot()
         self.lines: dict[str, Line] = {}
         self.pauses: Mapping[str, Pause] = {}
 
@@ -170,7 +172,7 @@ class Scheduler:
             if self._resigned:
                 raise Resigned(self._resigned)
             await self._wishes.serve(self._by_hand.carry_out)
-            now = self._clock.now()
+            now = self._time()
             self._absorb(now)
             await self._plan_due(now)
             await self._flush_verdicts()
@@ -179,6 +181,19 @@ class Scheduler:
                 continue
             with trio.move_on_after(self._sleep_s(self._clock.now())):
                 await bell.wait()
+
+    def _time(self) -> datetime:
+        """The wall clock, which the last heartbeat compared with the database's: one set since then is not believed.
+
+        Raises:
+            TermLost: It was set; who campaigns next has its clock compared.
+        """
+        (now, boot), (then, booted) = (self._clock.now(), self._clock.boot()), self._read
+        self._read = now, boot
+        set_by = (now - then).total_seconds() - (boot - booted)
+        if self._node is None and abs(set_by) > skew.MOST.total_seconds():
+            raise TermLost(f"this node's clock was set by {set_by:+.0f} s")
+        return now
 
     def _sleep_s(self, now: datetime) -> float:
         heads = [self._by_due[0][0]] if self._by_due else []

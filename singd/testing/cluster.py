@@ -258,7 +258,7 @@ class SimulatedCluster:
                 outbox=MemoryOutbox(node.disk, node.origin, disk, node.content_hash),
                 intake=MemoryIntake(database, link),
                 overrides=MemoryOverrides(database, link),
-                executors={Isolation.PROCESS: executor, Isolation.INLINE: executor},
+                executors={Isolation.PROCESS: executor},
                 provide=_Provide(node.name),
                 schedules=node.schedules,
                 content_hash=node.content_hash,

@@ -19,12 +19,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from singd.core.values import CLUSTER, Delivery, Occurrence, Overlap, Schedule, State
+from singd.edges.memory.rows import Row
 from singd.testing.calm import alive, in_time, succeeded
 from singd.testing.history import History
 from singd.testing.instants import SKEW_S, accounted, nothing_retroactive
@@ -77,13 +79,19 @@ def fenced(history: History) -> Violations:
 
 
 def at_rest(history: History) -> Violations:
-    """I5."""
+    """I5. A retry that was set by a clock hours ahead is due in hours, and what waits behind it waits too."""
     sure = history.end - timedelta(seconds=60 * history.unit_s)
     for journal in (history.ledger, *history.journals):
-        for row in journal.rows:
-            old = journal.live and row.occurrence.due_at <= sure
-            if old and (row.live or row.waits):
+        later = {row.occurrence.schedule for row in journal.rows if _ahead(history, row)}
+        for row in journal.rows if journal.live else ():
+            waits = row.waits and row.occurrence.schedule not in later
+            if row.occurrence.due_at <= sure and (row.live or waits):
                 yield f"{row.occurrence} is not finished: {row.verdict} {row.live} {row.retry_at}"
+
+
+def _ahead(history: History, row: Row) -> bool:
+    wrong = any(fault.kind in ("clock step", "skew") for fault in history.faults)
+    return wrong and row.retry_at is not None and row.retry_at > history.end
 
 
 def ends_once(history: History) -> Violations:
@@ -159,13 +167,23 @@ def no_overlap(history: History) -> Violations:
 
 
 def on_time(history: History) -> Violations:
-    """I10."""
+    """I10. Where a clock was ever set, what it once said was due may begin when it says less again."""
+    set_at = _clocks_set(history)
     for one in history.begun:
-        if one.at < one.due_at:
+        if one.at < one.due_at and one.began_s < set_at.get(one.node, math.inf):
             yield f"{_identity(one)} began at {one.at} by its node's clock"
         true = history.start + timedelta(seconds=one.began_s + SKEW_S * history.unit_s + 1)
         if one.owner == CLUSTER and true < one.due_at:
             yield f"{_identity(one)} began at {one.began_s:.3f} s, {one.due_at - true} before its time and all tolerance"
+
+
+def _clocks_set(history: History) -> dict[str, float]:
+    """Machine -> when its clock was first made wrong."""
+    found: dict[str, float] = {}
+    for fault in history.faults:
+        if fault.kind in ("clock step", "skew"):
+            found.setdefault(fault.node, fault.at_s)
+    return found
 
 
 # -- journals ------------------------------------------------------------------------------------------------------
@@ -178,7 +196,8 @@ def shipped(history: History) -> Violations:
     for journal in history.journals:
         for row in journal.rows:
             found = there.get(row.occurrence)
-            if found is None and row.occurrence.due_at <= sure and not (row.live or row.waits):
+            over = journal.live and row.occurrence.due_at <= sure and not (row.live or row.waits)
+            if found is None and over:
                 yield f"{row.occurrence} is in the journal of {journal.owner} and not in the ledger"
             elif (
                 found is not None and found.verdict is not row.verdict and not _twins(history, journal.owner)
