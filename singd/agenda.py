@@ -183,7 +183,7 @@ def take_over(
         name = schedule.name
         trigger = _trigger(schedule, adoption.startup_at)
         line = lines[name] = Line(schedule, trigger, adoption.cursors.get(name, now), now, owner)
-        if name not in adoption.cursors:
+        if name not in adoption.cursors or _clock_went_back(line):
             line.cursor = new[name] = _first_cursor(line)
     for item in adoption.live:
         _adopt(
@@ -226,6 +226,20 @@ def _trigger(schedule: Schedule, startup_at: datetime | None) -> Trigger:
     if isinstance(schedule.trigger, Startup) and startup_at is not None:
         return At(startup_at)
     return schedule.trigger
+
+
+def _clock_went_back(line: Line) -> bool:
+    """This process began before an earlier one of its node did, by the clock: its startup is due all the same. That it
+    is done once, its identity sees to."""
+    return (
+        line.owner != CLUSTER
+        and isinstance(line.schedule.trigger, Startup)
+        and _startup_at(line) < line.cursor
+    )
+
+
+def _startup_at(line: Line) -> datetime:
+    return line.trigger.instant if isinstance(line.trigger, At) else line.cursor
 
 
 def _first_cursor(line: Line) -> datetime:

@@ -127,12 +127,11 @@ async def test_there_is_no_startup_of_the_cluster_in_it(world: LocalWorld) -> No
 
 
 async def test_a_number_is_never_given_twice(world: LocalWorld) -> None:
-    first = (await world.record(TERM, missed("s", NOON)))[0].occurrence_id
-    await world.ledger.shipped([first])
+    numbers = [(await world.record(TERM, missed("s", NOON + n * MINUTE)))[0].occurrence_id for n in range(2)]
+    await world.ledger.shipped(numbers)
     world.clock.wall += timedelta(days=3)
-    await world.ledger.shipped([])
-    assert await world.reader.run(first) is None
-    assert (await world.record(TERM, missed("s", LATER)))[0].occurrence_id > first
+    await world.ledger.file.transact("test", lambda connection: connection.execute("DELETE FROM occurrence"))
+    assert (await world.record(TERM, missed("s", LATER)))[0].occurrence_id > max(numbers)
 
 
 # -- the file -------------------------------------------------------------------------------------
@@ -276,6 +275,25 @@ async def test_a_full_disk_is_an_error_with_a_cure_and_no_end(world: LocalWorld)
     assert len(await world.record(TERM, *(to_run(f"s{n}") for n in range(2_000)))) == 2_000
 
 
+async def test_a_disk_that_is_full_at_the_first_start_is_no_damage(
+    world: LocalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL  # type: ignore[misc]
+
+    def no_room(connection: sqlite3.Connection) -> None:
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file, "_create", no_room)
+        for _ in range(2):
+            with pytest.raises(EdgeError, match="full"):
+                await world.ledger.open()
+    await world.ledger.open()
+    assert world.ledger.set_aside is None
+    assert [one.name for one in world.path.parent.glob("*.damaged-*")] == []
+
+
 async def test_a_directory_that_cannot_be_written_to_is_an_error_with_a_cure(tmp_path: Path) -> None:
     ledger = LocalLedger(tmp_path / "missing" / "journal.db", NODE, TestClock())
     with pytest.raises(EdgeError) as refused:
@@ -356,8 +374,8 @@ async def test_of_one_run_the_newest_output_is_shipped(
 
 
 async def test_what_was_shipped_is_kept_for_a_day(world: LocalWorld) -> None:
-    number = (await world.record(TERM, missed("s", NOON)))[0].occurrence_id
-    unshipped = (await world.record(TERM, missed("t", NOON)))[0].occurrence_id
+    number = (await world.record(TERM, missed("s", NOON), missed("s", LATER)))[0].occurrence_id
+    unshipped = (await world.record(TERM, missed("t", NOON), missed("t", LATER)))[0].occurrence_id
     await world.ledger.shipped([number])
     world.clock.wall += timedelta(hours=23)
     await world.ledger.shipped([])
@@ -366,6 +384,18 @@ async def test_what_was_shipped_is_kept_for_a_day(world: LocalWorld) -> None:
     await world.ledger.shipped([])
     assert await world.reader.run(number) is None
     assert await world.reader.run(unshipped) is not None
+
+
+async def test_the_newest_row_of_a_schedule_is_not_forgotten(world: LocalWorld) -> None:
+    """A startup is planned again whenever planning begins anew: that it was done, its row says."""
+    answers = await world.record(TERM, missed("s", NOON), missed("s", LATER))
+    by_hand = (await world.record(TERM, to_run("s", LATER + MINUTE, "request")))[0]
+    await world.ledger.finish([Finish(by_hand.attempt.token, State.SUCCEEDED)])
+    numbers = [answer.occurrence_id for answer in (*answers, by_hand)]
+    await world.ledger.shipped(numbers)
+    world.clock.wall += timedelta(days=9)
+    await world.ledger.shipped([])
+    assert [await world.reader.run(number) is None for number in numbers] == [True, False, False]
 
 
 async def test_changed_waits_until_something_is_over(world: LocalWorld, autojump_clock: object) -> None:

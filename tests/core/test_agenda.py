@@ -9,7 +9,18 @@ import pytest
 
 from singd.agenda import Due, Line, from_plan, take_over
 from singd.core.plan import plan
-from singd.core.values import Attempt, CommandCall, Every, Occurrence, Overlap, Policy, Schedule, Verdict
+from singd.core.values import (
+    CLUSTER,
+    Attempt,
+    CommandCall,
+    Every,
+    Occurrence,
+    Overlap,
+    Policy,
+    Schedule,
+    Startup,
+    Verdict,
+)
 from singd.ports import Adoption, LiveAttempt
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -54,3 +65,20 @@ def test_what_falls_due_in_the_term_is_judged_by_overlap_also_when_it_is_the_fir
     line.cursor = NOW
     (due,) = planned(line, NOW + STEP)
     assert (due.recording.verdict, due.start, due.replaces) == (verdict, start, replaces)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "owner", "due"),
+    [
+        (timedelta(hours=-1), "node", True),  # of the process before
+        (timedelta(0), "node", False),  # of this process: planning begins anew
+        (timedelta(hours=1), "node", True),  # the clock was ahead when the process before began
+        (timedelta(hours=1), CLUSTER, False),  # by the database's clock, and a takeover is no startup
+    ],
+)
+def test_a_node_startup_is_due_once_a_process_whatever_the_clock_did(
+    cursor: timedelta, owner: str, due: bool
+) -> None:
+    schedule = Schedule("a", "command", CommandCall(("true",)), Startup())
+    lines, _ = take_over([schedule], Adoption({"a": NOW + cursor}, (), (), NOW), NOW, owner)
+    assert [item.recording.occurrence.due_at for item in planned(lines["a"], NOW)] == [NOW] * due

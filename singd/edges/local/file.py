@@ -43,6 +43,8 @@ _PRAGMAS = (
     "trusted_schema = OFF",
     "journal_size_limit = 8388608",
 )
+_FILES = ("-wal", "-shm", "")
+"""The journal and what SQLite keeps beside it, in an order in which a part of them does no harm."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _ROOM = "make room on the disk of the state directory"
 _WRITE = "let the daemon's user write to the state directory"
@@ -149,6 +151,8 @@ def _connect(path: Path) -> sqlite3.Connection:
             _create(connection)
     except BaseException as error:
         connection.close()
+        if new:  # an empty one would be taken for damage
+            _unlink(path)
         if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGED:
             raise Damaged(str(error)) from error
         raise
@@ -193,20 +197,24 @@ def _set_aside(path: Path, now: datetime, damage: Damaged) -> Path:
     """Rename the file and what SQLite keeps beside it; of earlier ones the newest stay."""
     aside = path.with_name(f"{path.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
-        for beside in ("-wal", "-shm", ""):
+        for beside in _FILES:
             source = path.with_name(path.name + beside)
             if source.exists():
                 source.rename(f"{aside}{beside}")
         earlier = sorted(path.parent.glob(f"{path.name}.damaged-*Z"), reverse=True)
         for old in earlier[KEPT_ASIDE:]:
-            for beside in ("-wal", "-shm", ""):
-                Path(f"{old}{beside}").unlink(missing_ok=True)
+            _unlink(old)
     except OSError as error:
         raise EdgeError(
             f"the local journal {path} is damaged ({damage}) and cannot be set aside: {error.strerror}",
             cure=_WRITE,
         ) from error
     return aside
+
+
+def _unlink(path: Path) -> None:
+    for beside in _FILES:
+        Path(f"{path}{beside}").unlink(missing_ok=True)
 
 
 def _code(error: sqlite3.Error) -> int:
