@@ -93,7 +93,7 @@ class OperatorHandlers:
         return {
             "cancel": told(asked) | _of_run(run, row, owner) | {
                 "over": over, "cancelled": over and (row is None or was_cancelled(row)),
-                "waits_for": "" if over else await asking.waits_for(owner),
+                "waits_for": "" if over else _runs_on(row) or await asking.waits_for(owner),
             }
         }  # fmt: skip
 
@@ -144,7 +144,10 @@ class OperatorHandlers:
         answer = await asking.answer(asked)
         if answer is None:  # unlike other wishes it does not stand: a later leader was not meant
             await asking.withdraw(asked)
-            raise EdgeError(f"{leading.node} does not answer", cure="`singd status`")
+            raise EdgeError(
+                f"{leading.node} does not answer",
+                cure="a leader that is frozen or cut off loses the lead by itself within 6 s: `singd status`",
+            )
         if "refused" in answer:
             raise Refused(f"{target}: {answer['refused']}", cure=f"singd resign {leading.node}")
         who = {"node": answer.get("node") or leading.node, "epoch": answer.get("epoch", leading.epoch)}
@@ -194,6 +197,12 @@ def is_over(row: OccurrenceRow) -> bool:
 def was_cancelled(row: OccurrenceRow) -> bool:
     """Whether somebody ended it, or what would have followed."""
     return row.outcome is State.CANCELLED or row.reason.startswith(CANCELLED)
+
+
+def _runs_on(row: OccurrenceRow | None) -> str:
+    """The node that has to end it; "" where none runs it."""
+    last = row.attempts[-1] if row and row.attempts else None
+    return f"node {last.node}, where it runs" if last and not last.state.terminal else ""
 
 
 def _of_run(run: str, row: OccurrenceRow | None, owner: str) -> dict[str, Any]:
