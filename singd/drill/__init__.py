@@ -2,7 +2,8 @@
 
 scratch   the schema: made, read, dropped; what its clock says          psycopg
 nodes     daemons as processes: started, killed, frozen, ended          subprocess
-rounds    one fault after another, each measured                        trio
+faults    one fault, done to the leader, measured, healed               trio
+rounds    the life of a drill: up, faults, settled, down, counted       trio
 tally     every instant counted against the ledger and the witness      pure
 gaps      how long nobody led: figures, promises, histogram             pure
 words     all of it for people and machines                             pure

@@ -9,9 +9,8 @@ Every wait has a bound; however it ends (a signal, an error, a bound), the daemo
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,19 +19,16 @@ from pathlib import Path
 import trio
 
 from singd.core.units import counted
+from singd.drill.faults import POLL_S, Hand, polled, within
 from singd.drill.gaps import Fault
-from singd.drill.nodes import COUNT, STOP_S, Cluster, Node, schedules, witnessed
-from singd.drill.scratch import Claim, Login, Scratch
+from singd.drill.nodes import COUNT, STOP_S, Cluster, schedules, witnessed
+from singd.drill.scratch import Login, Scratch
 from singd.drill.tally import Tally, Window, tally
 from singd.drill.words import Outcome, Round
-from singd.errors import EdgeError, SingdError
+from singd.errors import SingdError
 
 UP_S = 60.0
 """The first start of all nodes: catalogues are read, nothing is cached."""
-READY_S = 30.0
-"""From a fault to all nodes standing by again."""
-CLAIM_S = 30.0
-"""A successor that has claimed nothing by then never will."""
 SETTLE_S = 40.0
 """A silent run is settled as lost after about 20 s, under the leader that is there then."""
 REST_AT = COUNT // 5
@@ -43,9 +39,6 @@ HURRIED_S = 10.0
 """For the daemons' clean stop where somebody waits for the end, or something went wrong."""
 SHORT_S = 1.0
 """What is running anyway is over by then; only what a fault cut off takes longer."""
-POLL_S = 0.02
-PAUSE_MOST_S = 0.25
-"""Before a fault, at random: faults meet the cluster in every phase of its second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +76,7 @@ class Drill:
     said: Said
     scratch: Scratch = field(init=False)
     cluster: Cluster = field(init=False)
+    hand: Hand = field(init=False)
     rounds: list[Round] = field(default_factory=list)
     cleaned: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -95,6 +89,7 @@ class Drill:
     def __post_init__(self) -> None:
         self.scratch = Scratch(self.login)
         self.cluster = Cluster(self.plan.nodes, self.directory, self.scratch.schema, self.login.runtime)
+        self.hand = Hand(self.cluster, self.scratch)
 
     def interrupt(self) -> None:
         """End it soon: no more rounds, nothing is waited for, everything is cleaned up."""
@@ -151,15 +146,16 @@ class Drill:
 
     async def _faults_and_settling(self) -> None:
         self.cluster.start()
-        await self._ready(UP_S)
+        await self.hand.ready(UP_S)
         since = await self._planned_by_all()
         deadline = trio.current_time() + (self.plan.seconds or float("inf"))
         try:
             for number, fault in enumerate(self.plan.faults, 1):
                 if trio.current_time() >= deadline:
                     break
-                await self._round(number, fault)
-                await self._ready(READY_S)
+                self.rounds.append(await self.hand.round(number, fault))
+                self.told(self.rounds[-1])
+                await self.hand.ready()
                 await self._rested()
         finally:
             self.window = Window(since, self.scratch.at(time.time()))
@@ -179,81 +175,13 @@ class Drill:
 
     async def _planned_by_all(self) -> datetime:
         """Instants from now on count: every schedule has its place in the ledger."""
-        await self._until(self._all_planned, UP_S, "no schedule was ever planned")
+        await within(UP_S, self._all_planned, "no schedule was ever planned")
         return self.scratch.at(time.time())
 
     async def _all_planned(self) -> bool:
         return schedules().keys() <= (await self.scratch.cursors()).keys()
 
-    async def _round(self, number: int, fault: Fault) -> None:
-        await trio.sleep(random.uniform(0, PAUSE_MOST_S))  # noqa: S311 - not a secret
-        leader, epoch = await self._leader()
-        await self.scratch.compare_clocks()
-        at = self.scratch.at(await self.inflict(fault, leader))
-        claim = await self._first_claim(epoch)
-        gap_s = (claim.at - at).total_seconds()
-        self.rounds.append(Round(number, fault, leader.name, epoch, claim.node, claim.epoch, gap_s))
-        self.told(self.rounds[-1])
-        await self.heal(fault, leader)
-
-    async def _leader(self) -> tuple[Node, int]:
-        found = await self.scratch.leader()
-        if found is None:
-            raise EdgeError("nobody has ever led")
-        return self.cluster.nodes[found[0]], found[1]
-
-    async def inflict(self, fault: Fault, leader: Node) -> float:
-        """Do it; the moment it was done, on this machine's clock."""
-        match fault:
-            case Fault.KILL:
-                return leader.kill()
-            case Fault.FREEZE:
-                return leader.freeze()
-            case Fault.STOP:
-                return leader.stop()
-            case Fault.RESIGN:
-                return await leader.resign()
-
-    async def heal(self, fault: Fault, leader: Node) -> None:
-        """Whoever was ended comes back under its name, as systemd would have it."""
-        if fault is Fault.FREEZE:
-            leader.thaw()
-        elif fault is not Fault.RESIGN:
-            await leader.gone(READY_S)
-            leader.start()
-
-    async def _first_claim(self, epoch: int) -> Claim:
-        found: list[Claim] = []
-
-        async def claimed() -> bool:
-            if claim := await self.scratch.first_claim(epoch):
-                found.append(claim)
-            return bool(found)
-
-        await self._until(claimed, CLAIM_S, "no other node took over")
-        return found[0]
-
-    # -- waiting ----------------------------------------------------------------------------------
-
-    async def _ready(self, within_s: float) -> None:
-        await self._until(self._all_there, within_s, "not all nodes stood by again")
-
-    async def _all_there(self) -> bool:
-        if dead := self.cluster.dead():
-            raise EdgeError(f"{dead[0].name} ended by itself: {dead[0].last_words()}")
-        leading, waiting = await self.scratch.standing_by()
-        return leading and waiting >= self.plan.nodes - 1
-
-    async def _until(self, fact: Callable[[], Awaitable[bool]], within_s: float, otherwise: str) -> None:
-        """Poll until it is so.
-
-        Raises:
-            EdgeError: It was not so in time.
-        """
-        with trio.move_on_after(within_s):
-            await polled(fact)
-            return
-        raise EdgeError(f"{otherwise} within {within_s:g} s")
+    # -- settling ---------------------------------------------------------------------------------
 
     async def _settled(self, until: datetime) -> None:
         """Every instant dealt with, every attempt over; whatever is not by then is in the account."""
@@ -309,9 +237,3 @@ class Drill:
 
     def _remains(self, error: SingdError) -> None:
         self.left.append(f"{error} ({error.cure})" if error.cure else str(error))
-
-
-async def polled(fact: Callable[[], Awaitable[bool]], every_s: float = POLL_S) -> None:
-    """Until it is so; the caller bounds it. A ledger and a process of another's cannot ring a bell of ours."""
-    while not await fact():  # noqa: ASYNC110
-        await trio.sleep(every_s)

@@ -33,6 +33,7 @@ from report import figure, percentile, say
 from support.postgres import Server, running, wheel_binaries
 from support.tcp_proxy import Proxy
 
+from singd.drill.faults import Hand
 from singd.drill.gaps import Fault
 from singd.drill.nodes import Node
 from singd.drill.rounds import Drill, Plan
@@ -63,11 +64,11 @@ def drill(server: Server, fault: str, rounds: int) -> dict[str, Any]:
     return found
 
 
-class Partitions(Drill):
-    """A drill whose freezes are partitions."""
+class Cutter(Hand):
+    """A hand whose freezes are partitions: each daemon is led through a link of its own."""
 
-    def between(self, proxy: Proxy, port: int) -> None:
-        """Lead each daemon through a link of its own."""
+    def __init__(self, drill: Drill, proxy: Proxy, port: int) -> None:
+        super().__init__(drill.cluster, drill.scratch)
         self.proxy = proxy
         for name, node in self.cluster.nodes.items():
             there = proxy.tell(name, "listen", host="127.0.0.1", upstream=["127.0.0.1", port])
@@ -88,8 +89,8 @@ def partitions(server: Server, rounds: int) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory(prefix="sf-", dir="/tmp") as directory:
             plan, login = Plan(NODES, [Fault.FREEZE] * rounds), Login(conninfo, conninfo, "a proxy a daemon")
-            drill = Partitions(plan, login, Path(directory), lambda done: None, say)
-            drill.between(proxy, int(server.settings["port"]))
+            drill = Drill(plan, login, Path(directory), lambda done: None, say)
+            drill.hand = Cutter(drill, proxy, int(server.settings["port"]))
             found: dict[str, Any] = json.loads(json.dumps(as_json(trio.run(drill.run)), default=str))
     finally:
         proxy.close()
