@@ -21,7 +21,8 @@ GAP_S = {"kill": 0.5, "stop": 0.5, "freeze": LEASE_S + 1, "partition": LEASE_S +
 """Leaderless at most, as promised. The next instant after that is up to `NEXT_S` away."""
 NEXT_S = 0.5
 BUSY_S = 1.0
-"""What a machine adds that has as many runnable processes as cores; twice as many add twice that."""
+"""What a machine adds that has as many runnable processes as cores; twice as many add twice that, up to `BUSIEST`."""
+BUSIEST = 4.0
 KNOWS_S = 0.5
 """A leader whose link alone is cut gives up a second before the server gives its lock away; a loaded machine takes half back."""
 EARLY_S = 0.002
@@ -437,7 +438,7 @@ def i17_gaps(history: History) -> list[Violation]:
 
     def wrong() -> Iterator[str]:
         for fault, gap in _gaps(history):
-            allowed = GAP_S[fault.family] + NEXT_S + BUSY_S * max(fault.load, 1.0)
+            allowed = GAP_S[fault.family] + NEXT_S + BUSY_S * min(max(fault.load, 1.0), BUSIEST)
             if gap > allowed:
                 yield f"{fault.kind}: leaderless for {gap:.2f} s, allowed {allowed:.1f}"
 

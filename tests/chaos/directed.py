@@ -14,9 +14,10 @@ from support.cluster import Node
 Act = Callable[[World], None]
 
 TICKS = (Line("tick", 500, "inline", 0.05), Line("work", 1000, "worker", 0.1, policy={"overlap": "queue"}))
+SLOW_TICK = (Line("tick", 2000, "inline", 0.05),)
 NAP = """
-CREATE FUNCTION chaos.nap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(5); RETURN NEW; END $$;
-CREATE TRIGGER nap BEFORE INSERT ON singd.occurrence FOR EACH ROW WHEN (NEW.epoch = {epoch}) EXECUTE FUNCTION chaos.nap();
+CREATE FUNCTION chaos.nap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(5); RETURN NULL; END $$;
+CREATE TRIGGER nap AFTER INSERT ON singd.occurrence FOR EACH ROW WHEN (NEW.epoch = {epoch}) EXECUTE FUNCTION chaos.nap();
 """
 
 
@@ -41,17 +42,6 @@ def leader(w: World) -> tuple[int, Node]:
             raise AssertionError("nobody leads")
         time.sleep(0.02)
     return found[0], w.cluster.node(found[1])
-
-
-def words_that_come_late(w: World) -> None:
-    """What the leader sent before its link was cut arrives when another leads."""
-    for _ in range(2):
-        _, node = leader(w)
-        with w.fault("link drops what is sent", "link", node):
-            w.link(node, "set", stall=("up",))
-            w.hold(LEASE_S + 2.5)
-            w.link(node, "set")
-        w.hold(2.0)
 
 
 def election_beside_a_write(w: World) -> None:
@@ -94,12 +84,12 @@ def slow_answer_then_silence(w: World) -> None:
 
 
 def frozen_leader(w: World) -> None:
-    """Two leases of standing still."""
+    """Three leases of standing still."""
     _, node = leader(w)
     w.hold(2.0)
-    with w.fault("SIGSTOP leader 2 leases", "freeze", node):
+    with w.fault("SIGSTOP leader 3 leases", "freeze", node):
         node.signal(signal.SIGSTOP)
-        w.hold(2 * LEASE_S)
+        w.hold(3 * LEASE_S)
         node.signal(signal.SIGCONT)
     w.hold(4.0)
 
@@ -169,8 +159,8 @@ def killed_with_an_orphan(w: World) -> None:
 
 
 DIRECTED = {
-    "fence_removed": Directed("I4", words_that_come_late),
-    "key_share": Directed("I4", election_beside_a_write, (Line("tick", 2000, "inline", 0.05),)),
+    "fence_removed": Directed("I4", election_beside_a_write, SLOW_TICK),
+    "key_share": Directed("I4", election_beside_a_write, SLOW_TICK),
     "trust_from_the_answer": Directed("I4", slow_answer_then_silence),
     "no_lease": Directed("I17", frozen_leader),
     "kept_on_error": Directed("I4", lost_lock_with_nothing_to_do, (Line("tick", 20_000, "inline", 0.05),)),

@@ -69,15 +69,15 @@ def trust_from_the_answer() -> None:
 
     from singd import leadership
 
-    async def beat(election: Any, term: Any, clock: Any, trust: Any) -> None:
-        sent = clock.boot()
+    async def beat(election: Any, term: Any, clock: Any, trust: Any) -> float:
+        sent: float = clock.boot()
         if trust.until and sent >= trust.until:
             raise leadership.TermLost("the heartbeat came too late")
         patience = (trust.until or sent + term.lease_s - leadership.MARGIN_S) - sent
         with trio.move_on_after(patience):
             await election.beat(term)
             trust.until = clock.boot() + term.lease_s - leadership.MARGIN_S
-            return
+            return sent
         raise leadership.TermLost("the database did not answer a heartbeat in time")
 
     assert leadership._beat
@@ -100,13 +100,19 @@ def kept_on_error() -> None:
 
     from singd import leadership
 
-    async def beat(election: Any, term: Any, clock: Any, trust: Any) -> None:
+    async def beat(election: Any, term: Any, clock: Any, trust: Any) -> float:
+        sent: float = clock.boot()
         with suppress(leadership.TermLost):
             await election.beat(term)
         trust.until = clock.boot() + term.lease_s - leadership.MARGIN_S
+        return sent
+
+    async def files(election: Any, trust: Any) -> Mapping[str, str]:
+        return {}
 
     assert leadership._beat
-    leadership._beat = beat
+    assert leadership._files
+    leadership._beat, leadership._files = beat, files
 
 
 @bug
