@@ -169,7 +169,7 @@ def _node(node: Mapping[str, Any], status: Mapping[str, Any], now: datetime) -> 
     since = instant(node["registered_at"])
     here = " (here)" if node["name"] == status["node"] and status["state"] != "name taken" else ""
     return (
-        node["name"] + here, _standing(node), node["role"], node["version"], relative(since, now) if since else "?",
+        node["name"] + here, status["state"] if here and not node["live"] else _standing(node), node["role"], node["version"], relative(since, now) if since else "?",
         node["configuration"][:SHORT] + (", differs" if node["differs"] and node["live"] else ""), node["address"],
     )  # fmt: skip
 

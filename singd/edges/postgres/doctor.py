@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import psycopg
 import trio
@@ -23,7 +24,8 @@ from singd.core.health import Finding, ok, wrong
 from singd.edges.postgres.failure import translate
 from singd.edges.postgres.migrate import MINIMUM_SERVER, RIGHTS, migrations, require_current
 from singd.edges.postgres.pool import SESSION, checked_schema, connect
-from singd.edges.postgres.statements import Row, run
+from singd.edges.postgres.session import refuse_pooled
+from singd.edges.postgres.statements import Row, statement
 from singd.edges.postgres.wire import TrioConnection
 from singd.errors import EdgeError
 
@@ -47,7 +49,7 @@ async def examine(conninfo: str, schema: str, where: str) -> Sequence[Finding]:
         with trio.fail_after(TOTAL_S):
             connection = await _connected(conninfo, schema)
             try:
-                await _ask_all(connection, schema, where, found)
+                await _ask_all(connection, conninfo, schema, where, found)
             finally:
                 connection.drop()
     except (psycopg.Error, EdgeError) as error:
@@ -60,7 +62,13 @@ async def examine(conninfo: str, schema: str, where: str) -> Sequence[Finding]:
 
 async def _connected(conninfo: str, schema: str) -> TrioConnection:
     with trio.fail_after(CONNECT_S):
-        return await connect(conninfo, schema, "doctor", {**SESSION, "idle_session_timeout": LEASE})
+        connection = await connect(conninfo, schema, "doctor", {**SESSION, "idle_session_timeout": LEASE})
+    connection.prepare_threshold = None  # behind a pooler another client's statement may have the same name
+    return connection
+
+
+async def _rows(connection: TrioConnection, name: str, values: Mapping[str, Any]) -> list[Row]:
+    return await (await connection.execute(statement(name), values)).fetchall()
 
 
 def _failed(check: str, error: Exception, doing: str) -> Finding:
@@ -69,17 +77,19 @@ def _failed(check: str, error: Exception, doing: str) -> Finding:
     return wrong(check, str(told), cure)
 
 
-async def _ask_all(connection: TrioConnection, schema: str, where: str, found: list[Finding]) -> None:
+async def _ask_all(
+    connection: TrioConnection, conninfo: str, schema: str, where: str, found: list[Finding]
+) -> None:
     version = connection.info.server_version
     if version < MINIMUM_SERVER:
         old = f"{where}: PostgreSQL {version // 10000} is too old"
         found.append(wrong("ledger", old, "use PostgreSQL 14 or newer"))
         return
-    row = (await run(connection, "doctor_server", {"schema": checked_schema(schema)}))[0]
+    row = (await _rows(connection, "doctor_server", {"schema": checked_schema(schema)}))[0]
     found.append(ok("ledger", f"{where}: PostgreSQL {row[0].split()[0]}, as {row[1]}"))
     found += [_primary(row), _connections(row), *health.durability(row[4])]
     questions: Mapping[str, Callable[[], Awaitable[Finding]]] = {
-        "direct": partial(_direct, connection), "clock skew": partial(_clock, connection),
+        "direct": partial(_direct, connection, conninfo, schema), "clock skew": partial(_clock, connection),
         "round trip": partial(_round_trip, connection),
         "schema": partial(_schema, connection, schema, row),
         "locks": partial(_lock, connection), "notifications": partial(_notified, connection),
@@ -102,17 +112,14 @@ def _primary(row: Row) -> Finding:
     return ok("primary", "it is the primary, and takes writes")
 
 
-async def _direct(connection: TrioConnection) -> Finding:
-    """A pooler invents the pid of the protocol, or forgets what a session has set."""
-    _, backend, lease, _ = (await run(connection, "probe", {}))[0]
-    if backend == connection.info.backend_pid and lease not in ("0", "0ms"):
-        return ok(
-            "direct", "no pooler in between; idle_session_timeout, which ends a dead leader's session, holds"
-        )
-    return wrong(
-        "direct", "a connection pooler stands between singd and Postgres: locks do not hold there",
-        "point [database] url at Postgres itself, or at a pooler's session-mode port",
-    )  # fmt: skip
+async def _direct(connection: TrioConnection, conninfo: str, schema: str) -> Finding:
+    try:
+        await refuse_pooled(connection, conninfo, schema, "doctor")
+    except EdgeError as error:
+        return wrong("direct", str(error), error.cure)
+    return ok(
+        "direct", "a session stays one session; idle_session_timeout, which ends a dead leader's, holds"
+    )
 
 
 async def _clock(connection: TrioConnection) -> Finding:
@@ -130,7 +137,7 @@ async def _samples(connection: TrioConnection) -> Sequence[tuple[timedelta, time
     samples = []
     for _ in range(SAMPLES):
         sent = datetime.now(UTC)
-        server = (await run(connection, "probe", {}))[0][3]
+        server = (await _rows(connection, "probe", {}))[0][3]
         received = datetime.now(UTC)
         samples.append((received - sent, skew.ahead(sent, received, server)))
     return samples
@@ -165,7 +172,7 @@ async def _schema(connection: TrioConnection, schema: str, row: Row) -> Finding:
         for table in tables
     ]
     values = {"tables": [table for table, _ in pairs], "rights": [right for _, right in pairs]}
-    missing = [line[0] for line in await run(connection, "doctor_rights", values)]
+    missing = [line[0] for line in await _rows(connection, "doctor_rights", values)]
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         return wrong(

@@ -17,7 +17,12 @@ from singd.errors import EdgeError
 BUGS = (psycopg.ProgrammingError, psycopg.IntegrityError, psycopg.DataError, psycopg.InterfaceError)
 """Errors that blame the caller of the database, but for those in `ENVIRONMENT`."""
 
+NO_POOLER = "point [database] url at Postgres itself, or at a pooler's session-mode port"
+
 ENVIRONMENT = {
+    # A name of ours that another client's statement has, or none: the backend is shared.
+    "42P05": NO_POOLER,
+    "26000": NO_POOLER,
     "42501": "grant the runtime role its rights: `singd db migrate --runtime-role NAME`",
     "42P01": "run `singd db migrate`",
     "42703": "run `singd db migrate`",

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import trio
 
-from singd.edges.postgres.failure import PostgresError, translate
+from singd.edges.postgres.failure import NO_POOLER, PostgresError, translate
 from singd.edges.postgres.migrate import MINIMUM_SERVER, require_current
 from singd.edges.postgres.pool import CALL_S, SESSION, checked_schema, connect
 from singd.edges.postgres.statements import Row, run, statement
@@ -99,31 +99,41 @@ class LeasedSession:
     async def _refuse_unfit(self, connection: TrioConnection) -> None:
         if connection.info.server_version < MINIMUM_SERVER:
             raise EdgeError("this PostgreSQL is too old", cure="use PostgreSQL 14 or newer")
-        read_only, backend, lease, _ = await _row(connection, "probe")
-        if read_only:
+        if (await _row(connection, "probe"))[0]:
             raise EdgeError(
                 "the ledger's server is a standby or read-only", cure="point [database] url at the primary"
             )
-        pooled = backend != connection.info.backend_pid
-        # A pooler may also forget the settings of the session.
-        if lease in ("0", "0ms") or (pooled and await self._is_shared(connection, backend)):
-            raise EdgeError(
-                "a connection pooler stands between singd and Postgres: locks do not hold there",
-                cure="point [database] url at Postgres itself, or at a pooler's session-mode port",
-            )
+        await refuse_pooled(connection, self._conninfo, self.schema, self._purpose)
         await require_current(connection, self.schema)
 
-    async def _is_shared(self, connection: TrioConnection, backend: int) -> bool:
-        """Whether this session's backend serves others between its statements: seen sooner or later if it does."""
-        other = await connect(self._conninfo, self.schema, f"{self._purpose} probe")
-        try:
-            for _ in range(LOOKS):
-                async with other.transaction():
-                    if await _backend(other) == backend or await _backend(connection) != backend:
-                        return True
-        finally:
-            other.drop()
-        return False
+
+async def refuse_pooled(connection: TrioConnection, conninfo: str, schema: str, purpose: str) -> None:
+    """Refuse a way to the server on which a session is not one session. Its lease must have been set.
+
+    Raises:
+        EdgeError: A pooler shares its backend, or forgets what was set.
+    """
+    _, backend, lease, _ = await _row(connection, "probe")
+    pooled = backend != connection.info.backend_pid
+    if lease in ("0", "0ms") or (pooled and await _is_shared(connection, conninfo, schema, purpose, backend)):
+        raise EdgeError(
+            "a connection pooler stands between singd and Postgres: locks do not hold there", cure=NO_POOLER
+        )
+
+
+async def _is_shared(
+    connection: TrioConnection, conninfo: str, schema: str, purpose: str, backend: int
+) -> bool:
+    """Whether this session's backend serves others between its statements: seen sooner or later if it does."""
+    other = await connect(conninfo, schema, f"{purpose} probe")
+    try:
+        for _ in range(LOOKS):
+            async with other.transaction():
+                if await _backend(other) == backend or await _backend(connection) != backend:
+                    return True
+    finally:
+        other.drop()
+    return False
 
 
 async def _backend(connection: TrioConnection) -> int:
