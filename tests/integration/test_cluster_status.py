@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from support.daemon import Machine, eventually, machine
+from support.pgbouncer import PORT, pooling
 from support.postgres import RUNTIME, Server, pg18
 
 __all__ = ["pg18"]
@@ -216,3 +217,21 @@ def test_a_login_that_may_not_create_is_told_to_migrate(pg18: Server) -> None:
         a.start()
         refused = reaches(a, "refused")
         assert "singd db migrate" in problems(refused)
+
+
+def test_behind_a_pooler_a_node_is_refused_and_every_verb_answers(pg18: Server) -> None:
+    with pooling(pg18, "postgres", "transaction") as pooler, nodes("", "a", "b") as (a, b):
+        a.configure(FILE.format(url=url(pg18, "postgres")))
+        b.configure(
+            FILE.format(url=f"postgresql://postgres@{quote(str(pooler.directory), safe='')}:{PORT}/postgres")
+        )
+        a.start()
+        reaches(a, "leading")
+        b.start()
+        refused = reaches(b, "refused")
+        assert "a connection pooler stands between singd and Postgres" in problems(refused)
+        for words in (["status"], ["list"], ["runs"], ["doctor"]) * 2:
+            told = b.tell(*words)
+            assert told.returncode != 70, told.stderr
+        assert "stands between" in b.tell("doctor").stdout
+        assert problems(status(a)) == ""
