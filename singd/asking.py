@@ -29,6 +29,7 @@ FACTS_S = 0.7
 """For what an answer tells beside: it is told without where the ledger is slow."""
 SUCCESSOR_S = 4.2
 POLL_FIRST_S, POLL_MOST_S = 0.01, 0.2
+SUCCESSOR_POLL_S = 0.05
 REQUEST_CHARS = 200
 
 
@@ -133,7 +134,7 @@ class Asking:
                     leading = (await self._ledger.cluster()).leading
                     if leading and leading.epoch > epoch:
                         return {"leader": leading.node, "leader_epoch": leading.epoch}
-                    await trio.sleep(POLL_MOST_S)
+                    await trio.sleep(SUCCESSOR_POLL_S)
         except EdgeError:
             pass  # it resigned; `singd status` tells who follows
         return {"leader": "", "leader_epoch": None}
