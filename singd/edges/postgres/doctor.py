@@ -165,6 +165,10 @@ async def _schema(connection: TrioConnection, schema: str, row: Row) -> Finding:
         await require_current(connection, schema)
     except EdgeError as error:
         return wrong("schema", str(error), error.cure)
+    return await _rights(connection, schema, row[1])
+
+
+async def _rights(connection: TrioConnection, schema: str, login: str) -> Finding:
     pairs = [
         (f"{schema}.{table}", one)
         for rights, tables in RIGHTS.items()
@@ -178,7 +182,7 @@ async def _schema(connection: TrioConnection, schema: str, row: Row) -> Finding:
         return wrong(
             "schema",
             f"this login lacks rights in {schema}: {shown}",
-            f"singd db migrate --url URL_OF_ITS_OWNER --runtime-role {row[1]}",
+            f"singd db migrate --url URL_OF_ITS_OWNER --runtime-role {login}",
         )
     return ok("schema", f"{schema} is at version {len(migrations())}, and this login has its rights")
 
