@@ -3,7 +3,7 @@
 They are children of the drill, and end with it whatever ends it: the kernel kills them (PR_SET_PDEATHSIG), their
 keepers end what they ran. What they run writes a line into the witness, a file outside the ledger:
 
-    schedule  due instant  run  attempt  epoch
+    schedule  due instant  attempt  epoch
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache, partial
-from itertools import islice
+from itertools import count, islice
 from math import isqrt
 from pathlib import Path
 
@@ -32,31 +32,48 @@ from singd.errors import EdgeError
 
 LEDGER_VARIABLE = "SINGD_DRILL_LEDGER"
 """Where a daemon of a drill finds the ledger's url: it is in no file and in no argument."""
-COUNT, SHORTEST_MS = 200, 3001
-"""So many schedules, every so many milliseconds: the primes from here on, so hardly two are ever due at once.
+TASKS, TASKS_FROM_MS = 100, 1601
+COMMANDS, COMMANDS_FROM_MS = 8, 3001
+"""So many schedules, every so many milliseconds: the primes from there on, so hardly two are ever due at once.
 
-Together about 50 instants a second, so the next is never far; and many, because what was due while nobody led waits for the
-run before it, and of a run that was cut off nobody knows the end for 20 s: its schedule has nothing to say meanwhile."""
+Together about 50 instants a second, so the next is never far. Most run a task inside the daemon, as cheap as a run can
+be, for the database and the machine are the operator's; a few start a process."""
 STOP_S = 35.0
 """A clean stop ends within 30 s; what does not is killed."""
 
-_RUN = "import sys; from singd.cli.main import main; sys.exit(main())"
-_WITNESS = 'echo "$SINGD_SCHEDULE $SINGD_DUE_AT $SINGD_RUN $SINGD_ATTEMPT $SINGD_EPOCH" >>"$0"'
+TASK = "singd_drill_witness"
+_RUN = "import sys; sys.path.append(sys.argv.pop(1)); from singd.cli.main import main; sys.exit(main())"
+_TELL = 'echo "$SINGD_SCHEDULE $SINGD_DUE_AT $SINGD_ATTEMPT $SINGD_EPOCH" >>"$0"'
+_METADATA = {
+    "METADATA": "Metadata-Version: 2.1\nName: singd-drill\nVersion: 1\n",
+    "RECORD": "",
+    "entry_points.txt": f"[singd.tasks]\n{TASK} = singd.drill.witness:witness\n",
+}
 
 
 @cache
 def schedules() -> Mapping[str, timedelta]:
     """Schedule -> its interval."""
-    primes = (n for n in range(SHORTEST_MS, 2 * SHORTEST_MS) if all(n % d for d in range(2, isqrt(n) + 1)))
-    return {f"every_{ms}ms": timedelta(milliseconds=ms) for ms in islice(primes, COUNT)}
+    tasks = {f"task_{ms}ms": ms for ms in islice(_primes(TASKS_FROM_MS), TASKS)}
+    commands = {f"command_{ms}ms": ms for ms in islice(_primes(COMMANDS_FROM_MS), COMMANDS)}
+    return {name: timedelta(milliseconds=ms) for name, ms in (tasks | commands).items()}
+
+
+def _primes(least: int) -> Iterator[int]:
+    return (n for n in count(least) if all(n % d for d in range(2, isqrt(n) + 1)))
 
 
 def configuration(schema: str, witness: Path) -> str:
     """The daemons' file. A run of which nobody knows the end must not hold up the next: overlap is allowed."""
-    command = f'["/bin/sh", "-c", {_quoted(_WITNESS)}, {_quoted(str(witness))}]'
+    file = _quoted(str(witness))
+    call = {
+        "task": f"task = {_quoted(TASK)}\nargs = {{file = {file}}}\n",
+        "command": f'command = ["/bin/sh", "-c", {_quoted(_TELL)}, {file}]\n',
+    }
     head = f'[database]\nurl = {{env = "{LEDGER_VARIABLE}"}}\nschema = "{schema}"\n'
     tables = (
-        f'\n[schedules.{name}]\nevery = "{format_duration(step)}"\ncommand = {command}\noverlap = "allow"\ntimeout = "10s"\n'
+        f'\n[schedules.{name}]\nevery = "{format_duration(step)}"\n{call[name.partition("_")[0]]}'
+        'overlap = "allow"\ntimeout = "10s"\n'
         for name, step in schedules().items()
     )
     return head + "".join(tables)
@@ -67,11 +84,19 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def offer_task(site: Path) -> None:
+    """Make the drill's task one that is installed, for its daemons only: what an installer would write."""
+    information = site / "singd_drill-1.dist-info"
+    information.mkdir(parents=True)
+    for name, text in _METADATA.items():
+        (information / name).write_text(text)
+
+
 def witnessed(witness: Path) -> Sequence[Instant]:
     """What the bodies told; a body that was killed while it wrote leaves at most its last line unfinished."""
     lines = witness.read_text().splitlines(keepends=True) if witness.exists() else []
     words = [line.split() for line in lines if line.endswith("\n")]
-    return [(word[0], datetime.fromisoformat(word[1])) for word in words if len(word) == 5]
+    return [(word[0], datetime.fromisoformat(word[1])) for word in words if len(word) == 4]
 
 
 class Node:
@@ -81,6 +106,7 @@ class Node:
         self.name = name
         self.state = directory / name
         self._config = directory / "singd.toml"
+        self._site = directory / "site"
         self._log = directory / f"{name}.log"
         self.ledger = ledger
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,7 +119,7 @@ class Node:
     def start(self) -> None:
         """Start a daemon; returns at once."""
         options = ["--config", str(self._config), "--state", str(self.state)]
-        command = [sys.executable, "-c", _RUN, "run", *options]
+        command = [sys.executable, "-c", _RUN, str(self._site), "run", *options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
@@ -159,11 +185,12 @@ class Node:
 class Cluster:
     """All nodes of a drill."""
 
-    def __init__(self, count: int, directory: Path, schema: str, ledger: str) -> None:
+    def __init__(self, number: int, directory: Path, schema: str, ledger: str) -> None:
         self.witness = directory / "witness"
         self._config = directory / "singd.toml"
         self._config.write_text(configuration(schema, self.witness))
-        names = [f"drill-{number}" for number in range(1, count + 1)]
+        offer_task(directory / "site")
+        names = [f"drill-{nth}" for nth in range(1, number + 1)]
         self.nodes = {name: Node(name, directory, ledger) for name in names}
 
     def start(self) -> None:

@@ -21,7 +21,7 @@ import trio
 from singd.core.units import counted
 from singd.drill.faults import POLL_S, Hand, polled, within
 from singd.drill.gaps import Fault
-from singd.drill.nodes import COUNT, STOP_S, Cluster, schedules, witnessed
+from singd.drill.nodes import STOP_S, TASKS, Cluster, schedules, witnessed
 from singd.drill.scratch import Login, Scratch
 from singd.drill.tally import Tally, Window, tally
 from singd.drill.words import Outcome, Round
@@ -31,7 +31,7 @@ UP_S = 60.0
 """The first start of all nodes: catalogues are read, nothing is cached."""
 SETTLE_S = 40.0
 """A silent run is settled as lost after about 20 s, under the leader that is there then."""
-REST_AT = COUNT // 5
+REST_AT = TASKS // 5
 """So many schedules held up by runs that were cut off, and the drill rests: a leader that dies twice in three seconds, for
 minutes, is no machine's life, and each new one would inherit more that waits."""
 CLEAN_UP_S = 60.0

@@ -233,7 +233,7 @@ def test_the_generated_configuration_is_one_that_singd_accepts():
 
 
 def test_a_line_that_its_body_could_not_finish_is_not_counted(tmp_path: Path):
-    whole = "a 2026-07-01T12:00:00.100000Z 7 1 3\n"
+    whole = "a 2026-07-01T12:00:00.100000Z 1 3\n"
     (tmp_path / "witness").write_text(whole + "a 2026-07-01T12:0")
     assert witnessed(tmp_path / "witness") == [("a", at(1))]
     assert not witnessed(tmp_path / "no such file")
