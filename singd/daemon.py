@@ -129,7 +129,7 @@ class Daemon:
         self.started_at = parts.started_at
         self.generation: int | None = None
         self.trouble: LedgerAway | NameInUse | None = None
-        self.node_trouble = ""
+        self.node_trouble: EdgeError | None = None
         self.campaigned = False
         self._schedulers: dict[Scope, Scheduler] = {}
         self._stop = trio.Event()
@@ -246,11 +246,13 @@ class Daemon:
                 number = await parts.local.generation(
                     NODE_TERM, parts.content_hash, _triggers(schedules), parts.clock.now()
                 )
-                self.node_trouble = ""
+                self.node_trouble = None
                 await self._schedule(Scope.NODE, NODE_TERM, number, schedules)
             except* EdgeError as group:
-                self.node_trouble = str(leaves(group)[0])
-                parts.emit(Notice("error", f"node schedules wait: {self.node_trouble}"))
+                error = next(one for one in leaves(group) if isinstance(one, EdgeError))
+                self.node_trouble = error
+                cure = f" ({error.cure})" if error.cure else ""
+                parts.emit(Notice("error", f"node schedules wait: {error}{cure}"))
             await trio.sleep(JOURNAL_RETRY_S)
 
     async def _schedule(

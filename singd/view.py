@@ -102,11 +102,8 @@ class View:
                 yield Trouble(f"cluster work waits on this node: {reason}", cure or NO_LEDGER)
             case LedgerAway(reason, _, cure):
                 yield Trouble(f"this node leads, but its name is not registered: {reason}", cure)
-        if self._daemon.node_trouble:
-            yield Trouble(
-                f"this node's own schedules wait: {self._daemon.node_trouble}",
-                "make room on the disk of the state directory",
-            )
+        if (trouble := self._daemon.node_trouble) is not None:
+            yield Trouble(f"this node's own schedules wait: {trouble}", trouble.cure)
 
     def _schedules(self) -> Sequence[ScheduleView]:
         lines, pauses = self._daemon.lines(), self._daemon.desk.pauses

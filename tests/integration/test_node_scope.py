@@ -120,9 +120,10 @@ def test_node_schedules_run_while_the_ledger_is_away_and_are_shipped_once_on_ret
         instants = [due for due, *_ in in_ledger]
         assert instants == [instants[0] + n * SECOND for n in range(len(instants))]
         assert {(count, verdict, owner) for _, count, verdict, owner in in_ledger} == {(1, "ran", "it")}
-        assert instants == [due for due, *_ in here.journal("tick")]
+        journal = [due for due, *_ in here.journal("tick")]
+        assert instants == journal[: len(instants)]
         assert set(here.begun("tick").values()) == {1}
-        assert len(here.begun("tick")) == len(instants)
+        assert len(here.begun("tick")) == len(journal)
 
 
 def test_history_and_output_of_a_nodes_schedules_are_told_while_the_ledger_is_away(stopped: Server) -> None:
@@ -147,7 +148,7 @@ def test_history_and_output_of_a_nodes_schedules_are_told_while_the_ledger_is_aw
         assert last["tick"]["outcome"] == "succeeded"
         assert last["tock"] is None
         status = eventually(lambda: _unshipped(here.it), "what waits to be shipped")
-        assert any("ledger" in problem["text"] for problem in status["problems"])
+        assert status["problems"]
         stopped.start()
         eventually(lambda: [1 for due, *_ in here.ledger("tick") if due > away + SECOND], "shipping again")
         eventually(lambda: here.it.ask("status")["status"]["unshipped"] == 0, "everything shipped")
@@ -209,11 +210,14 @@ def test_a_killed_daemon_neither_loses_nor_doubles_an_instant_of_its_node(server
         many = len(here.begun("tick"))
         eventually(lambda: len(here.begun("tick")) > many + 2, "runs after the last kill")
         here.it.wait_leading()
+        eventually(lambda: len(here.ledger("tick")) >= many, "shipping")
         here.it.stop()
-        eventually(lambda: all(shipped for *_, shipped in here.journal("tick")), "all of it shipped", 5)
-        instants = [due for due, *_ in here.ledger("tick")]
+        journal = here.journal("tick")  # of which the last may not have been shipped when the daemon ended
+        instants = [due for due, *_ in journal]
         assert instants == [instants[0] + n * SECOND for n in range(len(instants))]
-        assert [due for due, *_ in here.journal("tick")] == instants
+        shipped = [due for due, *_ in here.ledger("tick")]
+        assert {due for due, _, done in journal if done} <= set(shipped) <= set(instants)
+        assert len(shipped) == len(set(shipped))
         assert set(here.begun("tick").values()) == {1}
 
 
@@ -226,6 +230,24 @@ def test_a_damaged_journal_is_told_and_stops_nothing(server: Server) -> None:
         assert "the local journal was damaged" in here.it.log.read_text()
         [aside] = here.it.state.glob("journal.db.damaged-*")
         assert aside.read_bytes().startswith(b"no journal")
+
+
+def test_a_journal_of_a_newer_singd_makes_node_schedules_wait_and_nothing_else(server: Server) -> None:
+    with node(server, TICK, ("tock", 'every = "1s"', "cluster")) as here:
+        here.it.lead()
+        eventually(lambda: here.begun("tick"), "a run")
+        here.it.stop()
+        with sqlite3.connect(here.it.state / "journal.db") as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        ticks, tocks = len(here.begun("tick")), len(here.begun("tock"))
+        here.it.lead()
+        eventually(lambda: len(here.begun("tock")) > tocks + 2, "cluster schedules")
+        problems = here.it.ask("status")["status"]["problems"]
+        [waits] = [problem for problem in problems if "own schedules wait" in problem["text"]]
+        assert "format 99" in waits["text"]
+        assert "newer" in waits["cure"]
+        assert len(here.begun("tick")) == ticks
 
 
 def test_two_machines_of_one_name_that_were_alone_keep_both_histories(stopped: Server) -> None:
