@@ -48,6 +48,8 @@ from singd.testing.machine import SILENCE_S, START, Begun, Body, ScriptedExecuto
 from singd.testing.standstill import PLACE, Standstill
 
 LEASE_S = 5.0
+STOP_S = 31.0
+"""Within which a daemon ends that was asked to; one that has not in twice the time never will."""
 PATIENCE_S = 12.0
 """How long a client waits for an answer through a cut link."""
 
@@ -156,6 +158,7 @@ class SimulatedCluster:
         self.told: list[Told] = []
         self.changes: list[Change] = []
         self.overdrawn: list[Change] = []
+        self.stuck: list[str] = []
         self.standstill = Standstill()
         self.database.watcher = self._watch
         self.database.new_token = lambda: str(self._uuid())
@@ -230,6 +233,8 @@ class SimulatedCluster:
         try:
             with process.scope:
                 await process.daemon.run(task_status=task_status)
+        except Exception as error:  # our own bug, whatever it is: told at the end, with the seed
+            self.stuck.append(f"{node.machine} fell over: {error!r}")
         finally:
             process.dead = process.link.dead = process.disk.dead = True
             process.over.set()
@@ -322,7 +327,11 @@ class SimulatedCluster:
         process, began = node.alive, trio.current_time()
         if process is not None:
             process.daemon.stop()
-            await process.over.wait()
+            with trio.move_on_after(2 * STOP_S) as patience:
+                await process.over.wait()
+            if patience.cancelled_caught and process.frozen_s is None:
+                self.stuck.append(f"{node.machine} was asked to stop and did not")
+                self.kill(node)
         return trio.current_time() - began
 
 

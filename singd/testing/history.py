@@ -46,6 +46,7 @@ class History:
         ledger: The cluster's; `journals`: the nodes' own.
         begun: What the witness saw; `told`: the daemons' events.
         overdrawn: Leases that ended while their leader still trusted them.
+        stuck: Daemons that fell over, or did not stop when asked to.
         faults: What was done to them.
         unit_s: What a second is: one, unless the machine is scaled.
     """
@@ -59,6 +60,7 @@ class History:
     begun: Sequence[Begun]
     told: Sequence[Told] = ()
     overdrawn: Sequence[Change] = ()
+    stuck: Sequence[str] = ()
     faults: Sequence[Fault] = ()
     unit_s: float = 1.0
 
@@ -123,5 +125,5 @@ def history_of(
         journals=[Journal(node.name, list(node.disk.rows.values()), node.changes, node.machine, node.alive is not None)
             for node in cluster.nodes.values()
         ],
-        begun=cluster.witness, told=cluster.told, overdrawn=cluster.overdrawn, faults=faults, unit_s=unit_s,
+        begun=cluster.witness, told=cluster.told, overdrawn=cluster.overdrawn, stuck=cluster.stuck, faults=faults, unit_s=unit_s,
     )  # fmt: skip

@@ -12,6 +12,7 @@
 | I9  | overlap: bodies of a schedule that may not overlap do not |
 | I10 | no body begins before its instant; none late where nothing was wrong |
 | I12 | no change of configuration makes a past instant due |
+| I13 | a daemon that is asked to stop ends, and no other does |
 | I17 | somebody leads again soon after a leader was lost |
 | I18 | what a node recorded for itself is in the ledger exactly once |
 | I22 | where nothing was wrong, what was due ran: an idle cluster cannot pass |
@@ -79,19 +80,27 @@ def fenced(history: History) -> Violations:
 
 
 def at_rest(history: History) -> Violations:
-    """I5. A retry that was set by a clock hours ahead is due in hours, and what waits behind it waits too."""
-    sure = history.end - timedelta(seconds=60 * history.unit_s)
-    for journal in (history.ledger, *history.journals):
-        later = {row.occurrence.schedule for row in journal.rows if _ahead(history, row)}
-        for row in journal.rows if journal.live else ():
-            waits = row.waits and row.occurrence.schedule not in later
-            if row.occurrence.due_at <= sure and (row.live or waits):
-                yield f"{row.occurrence} is not finished: {row.verdict} {row.live} {row.retry_at}"
+    """I5. What waits its turn behind one that runs, or behind a retry that is still to come, is not stuck."""
+    for journal in (journal for journal in (history.ledger, *history.journals) if journal.live):
+        open_rows: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in journal.rows:
+            if (row.live or row.waits) and row.occurrence.due_at <= _sure(history):
+                open_rows[row.occurrence.schedule].append(row)
+        for name, rows in open_rows.items():
+            coming = any(
+                row.live or (row.retry_at is not None and row.retry_at > _sure(history)) for row in rows
+            )
+            long_s = _policy(history, name).policy.timeout.total_seconds() + 60 * history.unit_s
+            for row in rows:
+                since = row.live.claimed_at if row.live else None
+                if since is not None and since < history.end - timedelta(seconds=long_s):
+                    yield f"{row.occurrence} runs since {since}"
+                elif not coming:
+                    yield f"{row.occurrence} waits for nothing: {row.verdict} {row.retry_at}"
 
 
-def _ahead(history: History, row: Row) -> bool:
-    wrong = any(fault.kind in ("clock step", "skew") for fault in history.faults)
-    return wrong and row.retry_at is not None and row.retry_at > history.end
+def _sure(history: History) -> datetime:
+    return history.end - timedelta(seconds=60 * history.unit_s)
 
 
 def ends_once(history: History) -> Violations:
@@ -186,17 +195,25 @@ def _clocks_set(history: History) -> dict[str, float]:
     return found
 
 
+# -- ends -------------------------------------------------------------------------------------------------------
+
+
+def stops(history: History) -> Violations:
+    """I13."""
+    for text in history.stuck:
+        yield f"the daemon of {text}"
+
+
 # -- journals ------------------------------------------------------------------------------------------------------
 
 
 def shipped(history: History) -> Violations:
     """I18."""
-    sure = history.end - timedelta(seconds=60 * history.unit_s)
     there = {row.occurrence: row for row in history.ledger.rows}
     for journal in history.journals:
         for row in journal.rows:
             found = there.get(row.occurrence)
-            over = journal.live and row.occurrence.due_at <= sure and not (row.live or row.waits)
+            over = journal.live and row.occurrence.due_at <= _sure(history) and not (row.live or row.waits)
             if found is None and over:
                 yield f"{row.occurrence} is in the journal of {journal.owner} and not in the ledger"
             elif (
@@ -221,6 +238,7 @@ INVARIANTS: dict[str, tuple[Callable[[History], Violations], ...]] = {
     "I9": (no_overlap,),
     "I10": (on_time, in_time),
     "I12": (nothing_retroactive,),
+    "I13": (stops,),
     "I17": (succeeded,),
     "I18": (shipped,),
     "I22": (alive,),
