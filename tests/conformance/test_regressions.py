@@ -6,6 +6,7 @@ The numbers are those of the projects' own issue trackers.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -434,3 +435,9 @@ async def test_the_name_given_to_a_term_is_not_its_identity(world: World) -> Non
         await world.record(first, missed("x", NOON))
     with pytest.raises(TermLost):
         await world.record(replace(second, epoch=second.epoch + 1), missed("x", NOON))
+
+
+def test_trust_is_counted_on_a_clock_that_runs_through_suspend() -> None:
+    """`time.monotonic` stands still meanwhile: a laptop that wakes would still believe in its term."""
+    since_boot = float(Path("/proc/uptime").read_text().split()[0])
+    assert SystemClock().boot() == pytest.approx(since_boot, abs=1.0)
