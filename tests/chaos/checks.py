@@ -385,6 +385,8 @@ def noted(history: History) -> list[Violation]:
                 yield Violation(
                     "I13", f"node {note['node']}: {note['seconds']:.1f} s from {note['how']} to its end"
                 )
+            if note["note"] == "sick":
+                yield Violation("I5", note["text"])
             if note["note"] == "orphans":
                 yield Violation("I14", f"5 s after node {note['node']} was killed: {note['left']}")
             if note["note"] == "gone":

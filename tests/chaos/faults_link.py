@@ -129,7 +129,7 @@ def at_pooler(w: World, rng: Random, node: Node) -> None:
 
 
 def _clock(seconds: int, words: str) -> None:
-    @kind(f"clock {words}", "node", needs="faketime")
+    @kind(f"clock {words}", "node", weight=4)
     def clock(w: World, rng: Random, node: Node) -> None:
         if not node.faked:
             raise NotNow("its clock is true")

@@ -217,6 +217,10 @@ def orphans(h: History) -> None:
     h.notes = [{"note": "orphans", "node": "a", "left": ["1 sleep"]}]
 
 
+def sick(h: History) -> None:
+    h.notes = [{"note": "sick", "text": "nobody leads"}]
+
+
 def gone(h: History) -> None:
     h.notes = [{"note": "gone", "node": "a", "code": 1, "tail": ""}]
 
@@ -253,7 +257,7 @@ SPOILS: list[tuple[checks.Check, Spoil]] = [
     *((checks.i7_delivery, spoil) for spoil in (at_most_once_twice, at_least_once_never, invented_success)),
     (checks.i9_no_overlap, overlap),
     (checks.i10_never_early, early),
-    *((checks.noted, spoil) for spoil in (slow_exit, orphans, gone)),
+    *((checks.noted, spoil) for spoil in (slow_exit, orphans, gone, sick)),
     (checks.no_tracebacks, traceback),
     (checks.i17_gaps, leaderless),
     (checks.i17_no_change_in_the_calm, elected_in_the_calm),

@@ -30,6 +30,14 @@ SELECT (SELECT count(*) FROM singd.occurrence o WHERE due_at <= to_timestamp({un
 """What is due and not final, and whose nodes' own rows have not arrived."""
 
 
+WHAT_IS_OPEN = """
+SELECT o.schedule, o.owner, o.due_at::text, o.verdict, o.retry_at::text, a.number, a.state, a.epoch, a.node, a.claimed_at::text
+FROM singd.occurrence o LEFT JOIN singd.attempt a ON a.occurrence_id = o.id AND a.finished_at IS NULL
+WHERE o.due_at < now() - interval '6 s' AND (o.verdict IS NULL OR o.retry_at IS NOT NULL OR a.number IS NOT NULL)
+ORDER BY o.due_at LIMIT 20
+"""
+
+
 class NotNow(Exception):
     """The fault cannot be made at this moment (no leader, say); nothing was done."""
 
@@ -176,6 +184,12 @@ class World:
                     return True
             time.sleep(0.5)
         return False
+
+    def unfinished(self) -> str:
+        """Words about who leads and what is open."""
+        with contextlib.suppress(NotNow):
+            return f"leader {self.cluster.leader()}, {self.sql(WHAT_IS_OPEN)}"
+        return "Postgres does not answer"
 
     def join(self) -> None:
         """Until the last look for orphans."""

@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from support import netns
+from support import false_clock, netns
 from support.daemon import alive
+from support.false_clock import VARIABLE
 from support.pg_pair import Pair, binaries_for_pairs
 from support.tcp_proxy import Proxy
 from support.witness import witness
@@ -39,7 +40,6 @@ TASKS = TESTS / "chaos" / "tasks"
 PLUGIN = "singd_chaos_tasks"
 ENTRIES = ("chaos_inline", "chaos_worker")
 DATABASE, ROLE = "ledger", "node"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 START = "import sys; from singd.cli.main import main; sys.exit(main())"
 
 LEADER = b"""
@@ -123,11 +123,7 @@ class Node:
             key: value for key, value in os.environ.items() if not key.startswith(("SINGD_", "XDG_", "PG"))
         }
         ours = {"SINGD_STATE": str(state or self.state), "SINGD_CONFIG": str(self.file), "SINGD_NODE_NAME": self.name}  # fmt: skip
-        clock = {
-            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.home / "clock"), "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }  # fmt: skip
-        return {**kept, **ours, **(clock if self.faked else {})}
+        return {**kept, **ours, **({VARIABLE: str(self.home / "clock")} if self.faked else {})}
 
     def spawn(self, state: Path | None = None, log: Path | None = None) -> subprocess.Popen[bytes]:
         """A daemon under this name; another state directory makes it a second one."""
@@ -230,7 +226,7 @@ class Cluster:
     witness_address: Path
     witness_file: Path
     missing: dict[str, str] = field(default_factory=dict)
-    """What this machine cannot do, and why: "netns", "faketime", "tmpfs"."""
+    """What this machine cannot do, and why: "netns", "pgbouncer", "tmpfs"."""
 
     def leader(self) -> tuple[int, str, int] | None:
         """Epoch, node and backend of the leader, by the server's own locks; None = nobody, or no answer."""
@@ -281,7 +277,6 @@ class Cluster:
 def what_is_missing() -> dict[str, str]:
     """The parts that faults need and this machine does not have."""
     found = {"netns": netns.refusal()}
-    found["faketime"] = "" if FAKETIME.exists() else "libfaketime is not installed"
     found["pgbouncer"] = "" if Path("/usr/sbin/pgbouncer").exists() else "pgbouncer is not installed"
     found["tmpfs"] = "" if os.geteuid() == 0 and _mounts() else "not root, or mounts are refused"
     return {key: why for key, why in found.items() if why}
@@ -345,9 +340,10 @@ def cluster(
                 mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", home / "state"]
                 subprocess.run(mount, check=True, capture_output=True)
                 stack.callback(subprocess.run, ["umount", "-l", home / "state"], capture_output=True)
-            faked = "faketime" not in missing and name == names[-1] and len(names) > 1
+            faked = name == names[-1] and program[-1] == START
+            starting = (false_clock.__file__,) if faked else program
             config = configure(url, address, directory)
-            nodes.append(Node(name, home, python, config, space, faked, program))
+            nodes.append(Node(name, home, python, config, space, faked, starting))
         made = Cluster(directory, pair, proxy, nodes, address, file, missing)
         stack.callback(made.end)
         yield made
