@@ -20,7 +20,7 @@ CALL = (*keys.CALLS, "args", "database", "executor")
 OTHERS = tuple(key for key in keys.SCHEDULE if key not in {*TRIGGER, *CALL, *keys.POLICY})
 _AS_IS = {"at": "date-time with an offset", "args": "table"}
 _KINDS = {
-    "text": "text", "boolean": "true or false", "name": "name", "identifier": "SQL name", "texts": "array of texts",
+    "text": "text", "boolean": "true or false", "name": "name", "node_name": "name", "identifier": "SQL name", "texts": "array of texts",
     "command": "array of texts", "backoff": "two durations", "intensity": '`"N in DURATION"`', "secret": "secret",
     "_event": '`{nats = "subject"}`', "_nats_url": '`""`; any other is not built',
 }  # fmt: skip

@@ -183,8 +183,20 @@ def problems_of(found: Snapshot, latest: Mapping[str, OccurrenceRow]) -> Iterato
                 f"{name} is late: its instant {text(due)} is not dealt with",
                 f"`singd why {name} --at {text(due)}`",
             )
+        if (ahead := _ahead(view, found.now)) is not None:
+            yield Trouble(
+                f"{name} rests until {text(ahead)}: this node's clock was there before, and no instant is dealt with twice",
+                "if that is far away, compare this node's clock with others; `singd trigger` runs it now",
+            )
         if (last := latest.get(name)) is not None:
             yield from _bad_end(last, found.now)
+
+
+def _ahead(view: ScheduleView, now: datetime) -> datetime | None:
+    """The instant up to which everything was dealt with, if that lies in the future."""
+    if view.cursor is None or not view.here or view.cursor <= now + LATE:
+        return None
+    return view.cursor
 
 
 def _late_since(view: ScheduleView, now: datetime) -> datetime | None:

@@ -5,7 +5,7 @@ Pure. Everything here is the ledger's word, but for the clock and the local jour
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any

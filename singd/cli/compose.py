@@ -6,7 +6,6 @@ life ─ keeper ─ embedded server ─ pool ─ daemon with its election, ledge
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from singd import __version__
 from singd.cli.accept import Accepted
 from singd.cli.databases import Databases
 from singd.cli.migrations import Migrations
+from singd.cli.node_name import node_name_of
 from singd.cli.paths import Paths
 from singd.control import ControlHandlers, Setting, Trouble
 from singd.control_verbs import OperatorHandlers
@@ -149,7 +149,7 @@ async def _stop_when(stop: trio.Event, daemon: Daemon) -> None:
 def _parts(setup: Setup, keeper: KeeperClient, databases: Databases, pool: Pool) -> tuple[Parts, LocalLedger]:
     config, bound, clock = setup.accepted.config, setup.accepted.bound, SystemClock()
     role = os.environ.get("SINGD_NODE_ROLE") or config.node.role
-    name = os.environ.get("SINGD_NODE_NAME") or config.node.name or socket.gethostname()
+    name = node_name_of(config)
     node = NodeInfo(name, setup.process, role, __version__, config.content_hash)
     here = {key: item.schedule for key, item in bound.items() if item.schedule.role in ("", role)}
     tasks = {item.task.name: item.task for item in bound.values() if item.task}

@@ -25,6 +25,7 @@ from singd.cli.accept import Limits, accept
 from singd.cli.arguments import count
 from singd.cli.compose import Setup, life
 from singd.cli.configured import add_limits
+from singd.cli.node_name import node_name_of
 from singd.cli.output import NO_PERMISSION, UNAVAILABLE, CommandError
 from singd.cli.paths import Paths, find
 from singd.core.units import counted
@@ -101,6 +102,7 @@ def _setup(args: argparse.Namespace, paths: Paths) -> Setup:
     catalogue = read_catalogue(paths.state / "cache", paths.plugins)
     limits = Limits(args.max_config_size, args.max_schedules)
     accepted = accept(paths.config, paths.state, catalogue, limits)
+    node_name_of(accepted.config)  # a name that cannot be is told before anything starts
     clock = SystemClock()
     options = f" --state {paths.state}" if args.state and not os.environ.get("SINGD_STATE") else ""
     welcome = Welcome(Journal(sys.stderr, clock), clock, paths, options, accepted.warning)

@@ -29,6 +29,7 @@ MISTAKES = [
     # names
     ("SG0106", '[⟦schedules."a b"⟧]\nstartup = true', "letters, digits"),
     ("SG0106", '[⟦schedules."../x"⟧]\nstartup = true', "letters, digits"),
+    ("SG0106", '[node]\nname = ⟦"cluster"⟧', "stands for all nodes"),
     ("SG0106", '[⟦databases.Main⟧]\nurl = "embedded"', "identifier in SQL"),
     ("SG0106", '[⟦databases.ledger⟧]\nurl = "embedded"', "the ledger's own database"),
     ("SG0106", '[database]\nschema = ⟦"pg_singd"⟧', "identifier in SQL"),

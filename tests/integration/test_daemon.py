@@ -214,6 +214,18 @@ def test_a_wrong_file_at_the_first_start_ends_with_78_and_the_place():
         assert not (it.state / "postgres").exists()
 
 
+@pytest.mark.parametrize("name", ["cluster", "a:b", "x" * 64])
+def test_a_name_that_no_node_can_have_ends_with_78_and_the_cure(name, monkeypatch):
+    with machine(EMBEDDED + EVERY_SECOND) as it:
+        environment = it.environment() | {"SINGD_NODE_NAME": name}
+        monkeypatch.setattr(it, "environment", lambda: environment)
+        done = it.tell("run")
+        assert done.returncode == 78
+        assert "the name of this node" in done.stderr
+        assert "SINGD_NODE_NAME" in done.stderr
+        assert not (it.state / "postgres").exists()
+
+
 def test_a_wrong_file_at_a_later_start_runs_the_last_good_one_and_says_so():
     with machine(EMBEDDED + EVERY_SECOND) as it:
         it.lead()

@@ -93,7 +93,7 @@ SERVICE: Mapping[str, read.Reader] = {
     "enabled": read.boolean,
     "args": _as_is,
 }
-NODE: Mapping[str, read.Reader] = {"name": read.name, "role": _role}
+NODE: Mapping[str, read.Reader] = {"name": read.node_name, "role": _role}
 LEDGER: Mapping[str, read.Reader] = {"url": _postgres, "password": secret, "schema": read.identifier}
 DATABASE: Mapping[str, read.Reader] = {"url": _postgres, "password": secret}
 NATS: Mapping[str, read.Reader] = {"url": _nats_url}

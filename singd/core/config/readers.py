@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from singd.core.config.problems import Wrong, did_you_mean, listing, shown
 from singd.core.units import format_duration, parse_duration
-from singd.core.values import Backoff
+from singd.core.values import CLUSTER, Backoff
 
 E = TypeVar("E", bound=StrEnum)
 Reader = Callable[[Any], Any]
@@ -191,6 +191,16 @@ def name(value: Any) -> str:
     word = text(value)
     if not NAME.match(word):
         raise Wrong("SG0106", f"{{key}} cannot be {shown(word)}", *NAME_RULE)
+    return word
+
+
+def node_name(value: Any) -> str:
+    """A node's name; `cluster` is who owns what no single node does."""
+    word = name(value)
+    if word == CLUSTER:
+        raise Wrong(
+            "SG0106", f"{{key}} cannot be {shown(word)}", "it stands for all nodes", "choose another name"
+        )
     return word
 
 
