@@ -111,9 +111,7 @@ class MemoryDatabase(Locks):
             await trio.lowlevel.cancel_shielded_checkpoint()
             raise EdgeError("the database does not answer")
         call = Call(self.timeline, link, act)
-        arrive = partial(link.pass_on, partial(self._carry_out, call, name, term))
-        if not link.up:
-            call.give_up_later()
+        arrive = partial(self._arrive, call, name, term)
         delay_s = link.there() + self.latency_s
         if delay_s > 0:
             self.timeline.at(trio.current_time() + delay_s, arrive)
@@ -121,6 +119,11 @@ class MemoryDatabase(Locks):
             arrive()
         answer: T = await call.answered()
         return answer
+
+    def _arrive(self, call: Call, name: str, term: Term | None) -> None:
+        if not call.link.up:
+            call.give_up_later()
+        call.link.pass_on(partial(self._carry_out, call, name, term))
 
     async def reach(self, link: Link) -> None:
         """Ask for nothing; EdgeError if the server does not answer."""
