@@ -16,7 +16,6 @@ Rules of this file:
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,12 +23,10 @@ from datetime import datetime
 import trio
 
 from singd.agenda import (
-    READY,
-    RETRIES,
     RUNS,
+    WAITS,
     Budget,
     Due,
-    Kind,
     Line,
     Unfinished,
     from_plan,
@@ -56,6 +53,7 @@ from singd.events import Armed, Emit, NotRun
 from singd.ports import Adoption, Clock, Ledger, Term
 from singd.runner import Runner
 from singd.strangers import Strangers
+from singd.waiting import Starting, Waiting
 
 LONGEST_SLEEP_S = 10.0
 """Clock steps and suspend heal themselves within this."""
@@ -99,8 +97,7 @@ class Scheduler:
         self._clock = clock
         self._emit = emit
         self._by_due: list[tuple[datetime, str]] = []
-        self._retries: list[tuple[datetime, int, str]] = []
-        self._ready: defaultdict[Kind, deque[tuple[Line, Unfinished]]] = defaultdict(deque)
+        self._waiting = Waiting()
         self._ended: list[Ended] = []
         self._verdicts: dict[int, tuple[str, str]] = {}
         self._bell = trio.Event()
@@ -197,12 +194,12 @@ class Scheduler:
 
     def _sleep_s(self, now: datetime) -> float:
         heads = [self._by_due[0][0]] if self._by_due else []
-        heads += [self._retries[0][0]] if self._retries else []
+        heads += [self._waiting.retry_at] if self._waiting.retry_at else []
         wait = (min(heads) - now).total_seconds() if heads else LONGEST_SLEEP_S
         return min(max(wait, 0.0), LONGEST_SLEEP_S)
 
     def _ring(self) -> None:
-        if any(self._ready.values()):
+        if self._waiting:
             self._bell.set()
 
     # -- taking over ------------------------------------------------------------------------------
@@ -218,7 +215,7 @@ class Scheduler:
         for item in adoption.unfinished:
             known = self.lines.get(item.occurrence.schedule)
             if known is not None and item.retry_at is not None:
-                self._retry_later(known, known.unfinished[item.occurrence_id], item.retry_at)
+                self._waiting.for_retry(known, known.unfinished[item.occurrence_id], item.retry_at)
         for line in self.lines.values():
             self._start_next(line)
 
@@ -248,7 +245,7 @@ class Scheduler:
 
     async def _record(self, due: Sequence[Due], cursors: Mapping[str, datetime]) -> Sequence[Recorded]:
         """Write rows and cursors at once; attempts are opened with them as far as there is room."""
-        budget = Budget(self._runner.room, (kind for kind, queue in self._ready.items() if queue))
+        budget = Budget(self._runner.room, self._waiting.kinds())
         recordings = [
             opened(item.recording) if item.start and budget.take(item.line) else item.recording
             for item in due
@@ -272,7 +269,7 @@ class Scheduler:
             unfinished.doing = RUNS
             runs.append(Run(answer.attempt, item.line.schedule, 0, claimed))
         elif item.start:
-            self._make_ready(item.line, unfinished)
+            self._waiting.for_room(item.line, unfinished)
 
     def _tell(self, recording: Recording) -> None:
         verdict = recording.verdict or Verdict.RAN
@@ -292,28 +289,12 @@ class Scheduler:
 
     async def _start_ready(self) -> None:
         """Open attempts for what may start, in order, as long as there is room."""
-        while starting := self._take_ready():
+        while starting := self._waiting.take(self._runner.room):
             numbers = [unfinished.occurrence_id for _, unfinished in starting]
             attempts = await self._ledger.open_attempts(self._term, numbers)
             self._launch(starting, attempts)
 
-    def _take_ready(self) -> list[tuple[Line, Unfinished]]:
-        starting: list[tuple[Line, Unfinished]] = []
-        budget = Budget(self._runner.room)
-        for queue in self._ready.values():
-            while queue and budget.take(queue[0][0]):
-                line, unfinished = queue.popleft()
-                if unfinished.occurrence_id in line.unfinished:
-                    starting.append((line, unfinished))
-        return starting
-
-    def _make_ready(self, line: Line, unfinished: Unfinished) -> None:
-        unfinished.doing = READY
-        self._ready[line.kind].append((line, unfinished))
-
-    def _launch(
-        self, starting: Sequence[tuple[Line, Unfinished]], attempts: Sequence[Attempt | None]
-    ) -> None:
+    def _launch(self, starting: Sequence[Starting], attempts: Sequence[Attempt | None]) -> None:
         claimed = self._clock.boot()
         runs: list[Run] = []
         for (line, unfinished), attempt in zip(starting, attempts, strict=True):
@@ -338,11 +319,8 @@ class Scheduler:
         ended, self._ended = self._ended, []
         for end in ended:
             self._take_end(end)
-        while self._retries and self._retries[0][0] <= now:
-            _, number, name = heapq.heappop(self._retries)
-            line = self.lines[name]
-            if number in line.unfinished and line.unfinished[number].doing == RETRIES:
-                self._make_ready(line, line.unfinished[number])
+        for line, unfinished in self._waiting.retries_due(self.lines, now):
+            self._waiting.for_room(line, unfinished)
 
     def _take_end(self, end: Ended) -> None:
         line = self.lines.get(end.schedule)
@@ -351,21 +329,24 @@ class Scheduler:
         unfinished = line.unfinished[end.occurrence_id]
         unfinished.retries_used = end.retries_used
         if end.retry_at is not None and not unfinished.unwanted:
-            self._retry_later(line, unfinished, end.retry_at)
+            self._waiting.for_retry(line, unfinished, end.retry_at)
             return
         if end.retry_at is not None:
             self._verdicts[end.occurrence_id] = (Verdict.SKIPPED, unfinished.unwanted)
         del line.unfinished[end.occurrence_id]
         self._start_next(line)
 
-    def _retry_later(self, line: Line, unfinished: Unfinished, retry_at: datetime) -> None:
-        unfinished.doing = RETRIES
-        heapq.heappush(self._retries, (retry_at, unfinished.occurrence_id, line.schedule.name))
+    def _retry(self, line: Line, unfinished: Unfinished) -> None:
+        """Its turn, unless another occurrence has begun since: one taken for lost may fail, and retry, after all."""
+        if line.taken and line.schedule.policy.overlap is not Overlap.ALLOW:
+            unfinished.doing = WAITS
+        else:
+            self._make_ready(line, unfinished)
 
     def _start_next(self, line: Line) -> None:
         unfinished = line.next_to_start()
         if unfinished is not None:
-            self._make_ready(line, unfinished)
+            self._waiting.for_room(line, unfinished)
 
     # -- by hand ----------------------------------------------------------------------------------
 
