@@ -81,6 +81,11 @@ class Line:
         last = next(reversed(self.unfinished.values()))
         return Blocker(str(last.occurrence_id), last.doing)
 
+    @property
+    def taken(self) -> bool:
+        """Whether an occurrence of it runs, or is about to."""
+        return any(item.doing in (RUNS, READY) for item in self.unfinished.values())
+
     def next_to_start(self) -> Unfinished | None:
         """The oldest that waits, if nothing else of this schedule is being worked on (or overlap = allow)."""
         if not self.unfinished:
