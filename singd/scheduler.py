@@ -41,6 +41,7 @@ from singd.core.trigger import next_after
 from singd.core.values import (
     CLUSTER,
     Attempt,
+    Overlap,
     Override,
     Pause,
     Recorded,
@@ -320,7 +321,7 @@ class Scheduler:
         for end in ended:
             self._take_end(end)
         for line, unfinished in self._waiting.retries_due(self.lines, now):
-            self._waiting.for_room(line, unfinished)
+            self._retry(line, unfinished)
 
     def _take_end(self, end: Ended) -> None:
         line = self.lines.get(end.schedule)
@@ -341,7 +342,7 @@ class Scheduler:
         if line.taken and line.schedule.policy.overlap is not Overlap.ALLOW:
             unfinished.doing = WAITS
         else:
-            self._make_ready(line, unfinished)
+            self._waiting.for_room(line, unfinished)
 
     def _start_next(self, line: Line) -> None:
         unfinished = line.next_to_start()

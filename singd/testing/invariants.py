@@ -29,7 +29,7 @@ from itertools import pairwise
 from singd.core.values import CLUSTER, Delivery, Occurrence, Overlap, Schedule, State
 from singd.edges.memory.rows import Row
 from singd.testing.calm import alive, in_time, succeeded
-from singd.testing.history import History
+from singd.testing.history import History, Journal
 from singd.testing.instants import SKEW_S, accounted, nothing_retroactive
 from singd.testing.machine import Begun
 
@@ -86,7 +86,8 @@ def at_rest(history: History) -> Violations:
         for row in journal.rows:
             if (row.live or row.waits) and row.occurrence.due_at <= _sure(history):
                 open_rows[row.occurrence.schedule].append(row)
-        for name, rows in open_rows.items():
+        for name in open_rows.keys() - _gone(journal):
+            rows = open_rows[name]
             coming = any(
                 row.live or (row.retry_at is not None and row.retry_at > _sure(history)) for row in rows
             )
@@ -97,6 +98,12 @@ def at_rest(history: History) -> Violations:
                     yield f"{row.occurrence} runs since {since}"
                 elif not coming:
                     yield f"{row.occurrence} waits for nothing: {row.verdict} {row.retry_at}"
+
+
+def _gone(journal: Journal) -> set[str]:
+    """Schedules that the configuration in force does not have: what they left waits until they come back."""
+    last = {change.about[0]: change.what for change in journal.changes if change.what in ("begun", "gone")}
+    return {str(name) for name, what in last.items() if what == "gone"}
 
 
 def _sure(history: History) -> datetime:
