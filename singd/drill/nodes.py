@@ -23,6 +23,7 @@ from pathlib import Path
 
 import trio
 
+import singd
 from singd.cli.client import ask
 from singd.cli.paths import find
 from singd.core.units import format_duration
@@ -42,7 +43,9 @@ STOP_S = 35.0
 """A clean stop ends within 30 s; what does not is killed."""
 
 TASK = "singd_drill_witness"
-_RUN = "import sys; sys.path.append(sys.argv.pop(1)); from singd.cli.main import main; sys.exit(main())"
+_RUN = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from singd.cli.main import main; sys.exit(main())"
+_OURS = str(Path(singd.__file__).parents[1])
+"""What is drilled is the program that drills, wherever it was started from."""
 _TELL = 'echo "$SINGD_SCHEDULE $SINGD_DUE_AT $SINGD_ATTEMPT $SINGD_EPOCH" >>"$0"'
 _METADATA = {
     "METADATA": "Metadata-Version: 2.1\nName: singd-drill\nVersion: 1\n",
@@ -119,7 +122,7 @@ class Node:
     def start(self) -> None:
         """Start a daemon; returns at once."""
         options = ["--config", str(self._config), "--state", str(self.state)]
-        command = [sys.executable, "-c", _RUN, str(self._site), "run", *options]
+        command = [sys.executable, "-c", _RUN, _OURS, str(self._site), "run", *options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",

@@ -31,6 +31,7 @@ UP_S = 60.0
 """The first start of all nodes: catalogues are read, nothing is cached."""
 SETTLE_S = 40.0
 """A silent run is settled as lost after about 20 s, under the leader that is there then."""
+SETTLE_MOST_S = 300.0
 REST_AT = TASKS // 5
 """So many schedules held up by runs that were cut off, and the drill rests: a leader that dies twice in three seconds, for
 minutes, is no machine's life, and each new one would inherit more that waits."""
@@ -187,17 +188,23 @@ class Drill:
         """Every instant dealt with, every attempt over; whatever is not by then is in the account."""
         with trio.move_on_after(SETTLE_S):
             await polled(partial(self._dealt_with, until))
-            await trio.sleep(SHORT_S)
-            if await self.scratch.open(until):
-                self.said(f"waiting until what the faults cut off is settled (at most {SETTLE_S:g} s)")
-            await polled(partial(self._nothing_open, until), 10 * POLL_S)
+        await trio.sleep(SHORT_S)
+        if left := await self.scratch.open(until):
+            self.said(f"waiting until {counted(left, 'run')} that the faults cut off or held up are settled")
+            await self._less_and_less(until, left)
         self.unsettled = False
 
     async def _dealt_with(self, until: datetime) -> bool:
         return min((await self.scratch.cursors()).values()) >= until
 
-    async def _nothing_open(self, until: datetime) -> bool:
-        return not await self.scratch.open(until)
+    async def _less_and_less(self, until: datetime, left: int) -> None:
+        """Until nothing is open, as long as it becomes less: on a busy machine a backlog takes its time."""
+        over = trio.current_time() + SETTLE_MOST_S
+        with trio.move_on_after(SETTLE_S) as patience:
+            while now_left := await self.scratch.open(until):
+                if now_left < left:
+                    left, patience.deadline = now_left, min(trio.current_time() + SETTLE_S, over)
+                await trio.sleep(10 * POLL_S)
 
     # -- the end ----------------------------------------------------------------------------------
 
