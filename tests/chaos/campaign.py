@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chaos.faults import KINDS, Kind
-from chaos.world import NotNow, World
+from chaos.world import NotNow, World, load
 from support.cluster import Node
 
 CALM_S = 6.0
@@ -124,7 +124,7 @@ class Campaign:
             return
         begin = time.time()
         time.sleep(CALM_S)
-        self._world.note("calm", begin=begin, end=time.time() - 1.0)
+        self._world.note("calm", begin=begin, end=time.time() - 1.0, load=load())
 
     def _alone(self) -> None:
         """One fault with nothing beside it: on the leader, to see how long nobody leads; or on everybody."""

@@ -151,6 +151,8 @@ class History:
     bodies: Sequence[Body] = ()
     faults: Sequence[Fault] = ()
     calms: Sequence[tuple[float, float]] = ()
+    loads: Sequence[float] = ()
+    """Of the machine, in the calms."""
     terms: Sequence[Said] = ()
     notes: Sequence[Mapping[str, Any]] = ()
     """The harness's other findings: exits that took too long, processes that outlived their daemon."""
@@ -243,4 +245,5 @@ def load_notes(history: History, file: Path) -> None:
     names = ("kind", "family", "node", "epoch", "begin", "end", "load")
     history.faults = [Fault(**{k: n[k] for k in names if k in n}) for n in notes if n["note"] == "fault"]
     history.calms = [(n["begin"], n["end"]) for n in notes if n["note"] == "calm"]
+    history.loads = [n["load"] for n in notes if n["note"] == "calm" and "load" in n]
     history.notes = [n for n in notes if n["note"] not in ("fault", "calm")]

@@ -300,6 +300,14 @@ def test_a_gap_with_another_fault_near_is_not_measured() -> None:
     assert checks.gaps(history) == {}
 
 
+def test_a_nodes_own_schedules_go_by_its_own_clock_and_the_clusters_do_not() -> None:
+    for owner, allowed in (("a", True), ("cluster", False)):
+        history = good()
+        history.faults = [Fault("clock +1 h", "clock", "a", None, T0 - 5.0, T0 - 2.0)]
+        history.bodies = [body(1, begin_wall=T0 + 0.5, owner=owner)]
+        assert (checks.i10_never_early(history) == []) is allowed
+
+
 def test_bodies_are_told_apart_by_their_begins() -> None:
     word = '"schedule": "s", "due_at": "2026-01-01T00:00:00+00:00", "attempt": 1, "epoch": 4, "node": "a", "home": "", "boot": 99'
     lines = [
