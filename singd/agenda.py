@@ -25,6 +25,7 @@ from singd.core.values import (
     Startup,
     Trigger,
     Verdict,
+    run_id,
 )
 from singd.ports import Adoption
 
@@ -79,7 +80,7 @@ class Line:
         if not self.unfinished:
             return None
         last = next(reversed(self.unfinished.values()))
-        return Blocker(str(last.occurrence_id), last.doing)
+        return Blocker(run_id(self.owner, last.occurrence_id), last.doing)
 
     @property
     def taken(self) -> bool:

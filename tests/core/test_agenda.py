@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from singd.agenda import Due, Line, from_plan, take_over
+from singd.agenda import Due, Line, Unfinished, from_plan, take_over
 from singd.core.plan import plan
 from singd.core.values import (
     CLUSTER,
@@ -65,6 +65,15 @@ def test_what_falls_due_in_the_term_is_judged_by_overlap_also_when_it_is_the_fir
     line.cursor = NOW
     (due,) = planned(line, NOW + STEP)
     assert (due.recording.verdict, due.start, due.replaces) == (verdict, start, replaces)
+
+
+@pytest.mark.parametrize(("owner", "run"), [(CLUSTER, "7"), ("node", "node:7")])
+def test_a_skip_names_the_run_in_the_way_by_the_id_that_an_operator_uses(owner: str, run: str) -> None:
+    line = term(Overlap.SKIP)
+    line.owner, line.cursor = owner, NOW
+    line.unfinished = {7: Unfinished(7)}
+    (due,) = planned(line, NOW + STEP)
+    assert due.recording.reason == f"overlap = skip: run {run} still waits"
 
 
 @pytest.mark.parametrize(
