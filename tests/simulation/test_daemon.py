@@ -13,7 +13,7 @@ from singd.core.cron import Cron
 from singd.core.trigger import next_after
 from singd.core.values import At, Backoff, CatchUp, Delivery, Every, Overlap, Startup, State
 from singd.errors import EdgeError
-from singd.events import AttemptEnded, NotRun, TermBegan, TermEnded
+from singd.events import AttemptEnded, NotRun, TermBegan
 from singd.view import View
 
 MINUTE = Every(timedelta(minutes=1))
@@ -377,7 +377,6 @@ def _check(world: World) -> None:
     assert len(starts) == len(set(starts)), "an attempt began twice"
     epochs = [event.epoch for event in world.events if isinstance(event, TermBegan)]
     assert epochs == sorted(set(epochs))
-    assert sum(isinstance(event, TermEnded) for event in world.events) >= len(epochs) - 1
     ran = sum(row.attempts != [] for row in world.database.rows.values())
     assert ran > 100, "an idle system cannot pass"
 
