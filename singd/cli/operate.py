@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from singd.cli.client import ask
-from singd.cli.output import TRY_AGAIN, CommandError, say
+from singd.cli.output import FAILED, TRY_AGAIN, UNAVAILABLE, CommandError, say
 from singd.cli.paths import Paths
 
 POLL_S = 0.3
 TRIES = 3
+AWAY_S = 60.0
+"""So long may the daemon or its ledger be away while a run is waited for: a restart of either is no outcome."""
 
 
 def new_request() -> str:
@@ -42,13 +44,29 @@ def say_waiting(found: Mapping[str, Any], what: str) -> None:
 
 
 def until_over(paths: Paths, run_id: str, patience_s: float | None = None) -> Mapping[str, Any]:
-    """A run, once nothing follows any more, or as it is when patience ends; None = for as long as it takes."""
+    """A run, once nothing follows any more, or as it is when patience ends; None = for as long as it takes.
+
+    That somebody has named the run is known: another node's own may not have been shipped yet.
+    """
     until = None if patience_s is None else time.monotonic() + patience_s
+    heard = time.monotonic()
     while True:
-        found: Mapping[str, Any] = ask(paths, "run", run=run_id)["run"]
-        if found["over"] or (until is not None and time.monotonic() > until):
-            return found
+        ended = until is not None and time.monotonic() > until
+        try:
+            found: Mapping[str, Any] = ask(paths, "run", run=run_id)["run"]
+            heard = time.monotonic()
+            if found["over"] or ended:
+                return found
+        except CommandError as error:
+            heard = time.monotonic() if error.exit == FAILED else heard
+            if ended or not _passes(error, heard):
+                raise
         time.sleep(POLL_S)
+
+
+def _passes(error: CommandError, heard: float) -> bool:
+    """Whether it says nothing of the run: not shipped yet, or somebody is away, and not for long."""
+    return error.exit in (FAILED, TRY_AGAIN, UNAVAILABLE) and time.monotonic() < heard + AWAY_S
 
 
 def ended_as(standing: str, reason: str) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,13 @@ command = ["sleep", "600"]
 [schedules.stubborn]
 cron = "0 3 * * *"
 command = ["sh", "-c", "trap '' TERM; while true; do sleep 0.1; done"]
+[schedules.brief]
+cron = "0 3 * * *"
+command = ["sleep", "5"]
+[schedules.own_brief]
+cron = "0 3 * * *"
+scope = "node"
+command = ["true"]
 [schedules.own]
 cron = "0 3 * * *"
 scope = "node"
@@ -213,6 +221,13 @@ def test_a_schedule_of_each_node_is_triggered_and_cancelled_on_the_node_that_is_
     assert two.a.tell("trigger", "own", "--node", "c").returncode == 1
 
 
+def test_another_nodes_own_run_is_waited_for_though_it_is_told_of_only_once_it_is_over(two: Two):
+    for _ in range(3):
+        done = two.a.tell("trigger", "own_brief", "--node", "b", "--wait")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(": succeeded\n")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -269,3 +284,19 @@ def test_without_the_ledger_nothing_is_asked_and_it_is_said(pg18: Server):
             done = two.b.tell(*words)
             assert done.returncode == 69, done
             assert "the ledger cannot be reached" in done.stderr
+
+
+def test_a_ledger_that_is_away_for_a_moment_is_no_outcome_of_a_run_that_is_waited_for(pg18: Server):
+    with two_nodes(pg18) as two, ThreadPoolExecutor(1) as beside:
+        it = two.other()
+        waiting = beside.submit(it.tell, "trigger", "brief", "--wait")
+        two.run("brief")
+        two.server.execute(f"ALTER DATABASE {two.database} ALLOW_CONNECTIONS false")
+        two.server.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{two.database}'"
+        )
+        eventually(lambda: it.tell("runs").returncode == 69, "the ledger is away")
+        two.server.execute(f"ALTER DATABASE {two.database} ALLOW_CONNECTIONS true")
+        done = waiting.result(60)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(": succeeded\n")
