@@ -26,14 +26,12 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import trio
 
-from singd.attempts import Run
-from singd.core.values import Isolation, Policy, Schedule, Scope, TaskCall, Trigger, Work
+from singd.core.values import Isolation, Schedule, Work
 from singd.daemon import Daemon, Parts
 from singd.edges.memory import Link, MemoryDatabase, MemoryElection, MemoryLedger, MemoryPresence
 from singd.edges.memory.intake import MemoryIntake
@@ -43,9 +41,11 @@ from singd.edges.memory.rows import Change
 from singd.edges.memory.wire import Timeline
 from singd.events import Event
 from singd.ports import NodeInfo
-from singd.provide import idempotency_key
 from singd.testing.machine import SILENCE_S, START, Begun, Body, ScriptedExecutor, SimulatedClock
+from singd.testing.node import Node, Process, Provide, Told, no_control, nothing, schedule
 from singd.testing.standstill import PLACE, Standstill
+
+__all__ = ["LEASE_S", "PATIENCE_S", "STOP_S", "Node", "Process", "SimulatedCluster", "Told", "schedule"]
 
 LEASE_S = 5.0
 STOP_S = 31.0
@@ -55,66 +55,6 @@ PATIENCE_S = 12.0
 
 Script = Body | Sequence[Body] | Callable[[Work], Body]
 """What runs of a schedule do: all the same, one after another (the last for the rest), or as a function says."""
-
-
-def schedule(
-    name: str, trigger: Trigger, *, scope: Scope = Scope.CLUSTER, enabled: bool = True, **policy: object
-) -> Schedule:
-    """A schedule for a simulation; `policy` are fields of `singd.core.values.Policy`."""
-    values = Policy(**policy)  # type: ignore[arg-type]
-    return Schedule(name, name, TaskCall(name), trigger, values, scope, enabled=enabled)
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An event of one daemon; `at_s` by trio's clock."""
-
-    at_s: float
-    node: str
-    event: Event
-
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """One life of a daemon."""
-
-    info: NodeInfo
-    link: Link
-    disk: Link
-    executor: ScriptedExecutor
-    daemon: Daemon
-    started_s: float
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    task: trio.lowlevel.Task | None = None
-    dead: bool = False
-    frozen_s: float | None = None
-    over: trio.Event = field(default_factory=trio.Event)
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A machine of the cluster; daemons live in it one after another.
-
-    Attributes:
-        name: Of the node; `machine`: of this machine, should another one have the node's name too.
-        disk: The local journal, which outlives them.
-        schedules, content_hash: The configuration that the next daemon starts with.
-    """
-
-    name: str
-    machine: str
-    clock: SimulatedClock
-    origin: uuid.UUID
-    disk: MemoryDatabase
-    schedules: Mapping[str, Schedule]
-    content_hash: str
-    process: Process | None = None
-    changes: list[Change] = field(default_factory=list)
-
-    @property
-    def alive(self) -> Process | None:
-        """Its daemon, unless there is none."""
-        return self.process if self.process is not None and not self.process.dead else None
 
 
 class SimulatedCluster:
@@ -264,12 +204,12 @@ class SimulatedCluster:
                 intake=MemoryIntake(database, link),
                 overrides=MemoryOverrides(database, link),
                 executors={Isolation.PROCESS: executor},
-                provide=_Provide(node.name),
+                provide=Provide(node.name),
                 schedules=node.schedules,
                 content_hash=node.content_hash,
                 emit=emit,
-                prepare=_nothing,
-                control=_no_control,
+                prepare=nothing,
+                control=no_control,
                 started_at=node.clock.now(),
             )
         )
@@ -333,26 +273,3 @@ class SimulatedCluster:
                 self.stuck.append(f"{node.machine} was asked to stop and did not")
                 self.kill(node)
         return trio.current_time() - began
-
-
-class _Provide:
-    """What a body needs to know of its attempt."""
-
-    def __init__(self, node: str) -> None:
-        self._node = node
-
-    def __call__(self, run: Run, go_at: float) -> Work:
-        item = run.schedule
-        return Work(
-            run.attempt, item.name, item.call, item.policy.isolation, item.policy.timeout / timedelta(seconds=1),
-            self._node, "", idempotency_key(run.attempt.occurrence), {}, go_at,
-        )  # fmt: skip
-
-
-async def _nothing() -> None:
-    pass
-
-
-async def _no_control(daemon: Daemon, task_status: trio.TaskStatus[None]) -> None:
-    task_status.started()
-    await trio.sleep_forever()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,7 +16,10 @@ from typing import Literal
 
 import trio
 
-from singd.core.values import Schedule
+from singd.core.values import Schedule, Verb, Wish
+from singd.edges.memory import Link
+from singd.edges.memory.overrides import MemoryOverrides
+from singd.errors import EdgeError
 from singd.testing.cluster import Node, Process, SimulatedCluster
 
 OPERATIONS = (
@@ -179,16 +183,11 @@ async def _partition(trouble: Trouble, node: Node, *, deaf: bool = False) -> Non
 
 async def _flap(trouble: Trouble, node: Node) -> None:
     for _ in range(trouble.chance.randint(2, 8)):
-        await _partition_briefly(trouble, node)
+        if (process := node.alive) is not None:
+            process.link.up = False
+            await trouble.rest(0.1, 3)
+            process.link.heal()
         await trouble.rest(0, 2)
-
-
-async def _partition_briefly(trouble: Trouble, node: Node) -> None:
-    process = node.alive
-    if process is not None:
-        process.link.up = False
-        await trouble.rest(0.1, 3)
-        process.link.heal()
 
 
 async def _slow(trouble: Trouble, node: Node) -> None:
@@ -268,6 +267,13 @@ async def _disk(trouble: Trouble, node: Node) -> None:
     node.disk.start()
 
 
+async def _resign(trouble: Trouble, node: Node) -> None:
+    request = f"resign {len(trouble.log)}"
+    wish = Wish(Verb.RESIGN, node.name, request, "the simulation")
+    with suppress(EdgeError):
+        await MemoryOverrides(trouble.cluster.database, Link()).ask(wish)
+
+
 KINDS: Mapping[str, Callable[[Trouble, Node], Awaitable[None]]] = {
     "kill": _kill,
     "kill all": _kill_all,
@@ -285,6 +291,7 @@ KINDS: Mapping[str, Callable[[Trouble, Node], Awaitable[None]]] = {
     "clock step": _step,
     "skew": _skew,
     "restart": _restart,
+    "resign": _resign,
     "configuration": _configuration,
     "double start": _double,
     "disk": _disk,

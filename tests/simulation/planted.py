@@ -179,12 +179,12 @@ def one_step_start() -> Patches:
     def work(self, run, go_at):
         return replace(_provided(self, run, go_at), go_at=math.inf)
 
-    from singd.testing.cluster import _Provide
+    from singd.testing.node import Provide
 
-    _provided = _Provide.__call__
+    _provided = Provide.__call__
     return [
         mock.patch.object(runner.Runner, "_ask_start", ask),
-        mock.patch.object(_Provide, "__call__", work),
+        mock.patch.object(Provide, "__call__", work),
     ]
 
 

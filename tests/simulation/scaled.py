@@ -1,10 +1,10 @@
 """A scaled machine: every time constant of singd and of its simulated surroundings is multiplied by one factor.
 
-With a factor of 60 a heartbeat is sent once a minute, a lease lasts five, and a simulated day has 1,440 heartbeats
-instead of 86,400: it is 24 minutes of a machine's life, in which the schedules of a whole day fall due. What is scaled
+With a factor of 120 a heartbeat is sent every two minutes, a lease lasts ten, and a simulated day has 720 heartbeats
+instead of 86,400: it is 12 minutes of a machine's life, in which the schedules of a whole day fall due. What is scaled
 too: the time-outs of the twin of Postgres, how long faults last, and in these tests each schedule's grace, time-outs
 and bodies. What is not: the triggers, and the delay of a few milliseconds that an answer may have. So a scaled day has as many
-elections, heartbeats and races a fault as 24 minutes have, and as many instants as a day has. A part of the seeds runs
+elections, heartbeats and races as 12 minutes have, and as many instants as a day has. A part of the seeds runs
 unscaled.
 """
 
@@ -23,13 +23,13 @@ import singd.edges.memory
 import singd.testing
 from singd.core import skew
 
-FACTOR = 60.0
+FACTOR = 120.0
 SHELL = (
     "attempts", "agenda", "cluster", "control", "daemon", "executing", "leadership", "presence", "runner",
     "scheduler", "shipping", "strangers",
 )  # fmt: skip
 TWIN = ("database", "election", "intake", "ledger", "locks", "outbox", "overrides", "wire")
-SURROUNDINGS = ("cluster", "faults", "machine", "simulate")
+SURROUNDINGS = ("cluster", "faults", "machine", "node", "simulate")
 
 
 def modules() -> list[ModuleType]:

@@ -51,7 +51,7 @@ def schedules(begin: datetime, unit: float) -> list[Schedule]:
             "backoff": Backoff(span(3, unit), span(30, unit)),
         } | given  # fmt: skip
 
-    quick, slow = timedelta(seconds=10 * unit), timedelta(seconds=30 * unit)
+    quick, slow = timedelta(seconds=20 * unit), timedelta(seconds=40 * unit)
     return [
         schedule("plain", Every(quick), **policy()),
         schedule("all", Every(quick), **policy(catch_up=CatchUp.ALL, catch_up_max=10_000, overlap=Overlap.ALLOW)),

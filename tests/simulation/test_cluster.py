@@ -19,8 +19,8 @@ from singd.testing.cluster import SimulatedCluster, schedule
 from singd.testing.faults import KINDS
 from singd.testing.history import History
 
-SEEDS, DAYS, PER_DAY = 100, 3.0, 56.0
-BATCHES = 20
+SEEDS, DAYS, PER_DAY = 50, 6.0, 54.0
+BATCHES = 10
 
 
 def check(seeds: range, days: float, factor: float, per_day: float) -> list[History]:
@@ -39,8 +39,8 @@ def test_days_with_every_fault_on_a_scaled_machine(batch: int, record_property) 
     histories = check(range(batch * share, (batch + 1) * share), DAYS, FACTOR, PER_DAY)
     faults = sum(len(history.faults) for history in histories)
     record_property("faults", faults)
-    assert faults >= 0.9 * share * DAYS * PER_DAY
-    assert sum(len(history.begun) for history in histories) >= share * DAYS * 500
+    assert faults >= share * DAYS * 50
+    assert sum(len(history.begun) for history in histories) >= share * DAYS * 200
 
 
 @pytest.mark.parametrize("seed", range(200, 206))
@@ -51,7 +51,7 @@ def test_an_hour_with_faults_on_an_unscaled_machine(seed: int) -> None:
 
 
 def test_the_days_have_faults_of_every_kind() -> None:
-    kinds = {fault.kind for seed in (0, 1) for fault in simulated(seed, 3.0, FACTOR, 200.0).faults}
+    kinds = {fault.kind for seed in (0, 1) for fault in simulated(seed, 1.0, FACTOR, 200.0).faults}
     assert kinds == set(KINDS)
 
 
