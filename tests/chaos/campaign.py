@@ -23,7 +23,7 @@ from chaos.world import NotNow, World, load
 from support.cluster import Node
 
 CALM_S = 6.0
-ROUND_S = 45.0
+ROUND_S = 90.0
 """Faults between two calms."""
 
 
