@@ -33,6 +33,7 @@ PARTS = {
     "cli": "bench_cli.py",
     "cron": "bench_cron.py",
     "failover": "bench_failover.py",
+    "failover_peer": "failover_peer.py",
     "ledger": "bench_ledger.py",
     "workers": "bench_workers.py",
 }

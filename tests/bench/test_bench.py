@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import failover_peer
 import figures
 import report
 import store
@@ -62,6 +65,21 @@ def test_a_ledger_that_does_not_add_up_is_told(account: store.Account) -> None:
 def test_a_percentile_lies_between_its_neighbours() -> None:
     assert report.percentile([0.0, 1.0, 2.0], 0.5) == 1.0
     assert report.percentile([0.0, 10.0], 0.99) == pytest.approx(9.9)
+
+
+def test_a_minute_of_the_peer_without_an_insert_is_lost_and_one_with_two_is_doubled() -> None:
+    noon = int(NOON.timestamp())
+    seen = failover_peer.minutes(noon - 1, noon + 121, [noon, noon + 60, noon + 60, noon + 180])
+    assert seen == {"expected": 3, "lost": 1, "doubled": 1}
+    assert failover_peer.minutes(noon + 1, noon + 59, []) == {"expected": 0, "lost": 0, "doubled": 0}
+
+
+def test_without_a_python_for_the_peer_its_failover_bench_is_skipped_and_says_so(tmp_path: Path) -> None:
+    bare = {**os.environ, "PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, failover_peer.__file__], env=bare, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "skipped" in done.stderr
+    assert "3.12" in done.stderr
 
 
 @pytest.fixture(scope="module")
