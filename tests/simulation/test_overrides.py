@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,8 +25,10 @@ from singd.core.values import (
     Verdict,
     Wish,
 )
+from singd.edges.memory import MemoryDatabase
 from singd.edges.memory.overrides import MemoryOverrides
 from singd.events import TermBegan
+from singd.overrides import Desk
 
 HOURLY = Every(timedelta(hours=1))
 TEN = Every(timedelta(seconds=10))
@@ -414,3 +416,28 @@ async def test_what_is_asked_of_a_node_that_is_away_waits_for_it_but_not_for_eve
         assert [await cluster.overrides.answer(one.number) for one in asked] == [None, None]
         for one in asked:
             assert "node zz was away" in (await cluster.answer(one, 30))["refused"]
+
+
+async def test_what_is_asked_of_a_node_whose_own_schedules_wait_is_looked_at_again_without_word(
+    autojump_clock,
+):
+    class Hands:
+        """A journal's disk is full, and then is not."""
+
+        asked = 0
+
+        def scheduler_of(self, owner: str) -> None:
+            self.asked += owner == "a"
+
+        def runner_of(self, owner: str) -> None:
+            return None
+
+    class Noon:
+        def now(self) -> datetime:
+            return datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+    overrides, hands = MemoryOverrides(MemoryDatabase()), Hands()
+    await overrides.ask(Wish(Verb.TRIGGER, "own", "r", "uid 0 on b", "a"))
+    with trio.move_on_after(60):
+        await Desk("a", overrides, hands, Noon(), lambda _: None).serve()
+    assert hands.asked >= 30, "while the node itself is there, its business is tried again"
