@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 import trio
 
@@ -263,8 +264,9 @@ class Daemon:
         if scope is Scope.NODE and parts.local is not None:
             ledger, runner = parts.local, self.node_runner
             node = NodeScope(parts.node.name, parts.started_at)
+        in_touch_s = self.attendance.in_touch_s if node is None else _always
         scheduler = self._schedulers[scope] = Scheduler(
-            term, generation, schedules.values(), ledger, runner, parts.clock, parts.emit, node
+            term, generation, schedules.values(), ledger, runner, parts.clock, parts.emit, in_touch_s, node
         )
         scheduler.pauses = self.desk.pauses
         try:
@@ -294,6 +296,11 @@ class Daemon:
             self.parts.emit(
                 Notice("warning", f"ending {counted(len(self.running()), 'attempt')} that did not finish")
             )
+
+
+def _always() -> float:
+    """For how long the local journal has been in reach: it is this process's own."""
+    return inf
 
 
 def _of(scope: Scope, schedules: Mapping[str, Schedule]) -> Mapping[str, Schedule]:

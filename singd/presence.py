@@ -25,6 +25,9 @@ RETRY_TAKEN_S = 1.0
 """Longest pause before a name that was taken is asked for again. A new process often starts before the old one has quite
 ended: nothing at all runs here meanwhile, and asking is one short session for the server."""
 
+SLOW_S = 2.0
+"""A renewal that takes so much longer than it listens met a server that stood still, for others too."""
+
 Serve = Callable[[], Awaitable[None]]
 
 
@@ -58,12 +61,17 @@ class Attendance:
         self._registered = trio.Event()
         self._serving: trio.CancelScope | None = None
         self._over = trio.Event()
+        self._in_touch = 0.0
         self.taken = False
 
     @property
     def is_registered(self) -> bool:
         """Whether it has, by the last that was heard of it."""
         return self._registered.is_set()
+
+    def in_touch_s(self) -> float:
+        """For how many seconds the ledger has been answering this node without a break; 0.0 where it does not."""
+        return trio.current_time() - self._in_touch if self.is_registered else 0.0
 
     async def registered(self) -> None:
         """Until the ledger has this node under its name; one that was registered and lost it meanwhile does not count."""
@@ -98,13 +106,17 @@ class Attendance:
         await self._prepare()
         await self._presence.open(self._node)
         self.taken = False
+        self._in_touch = trio.current_time()
         self._registered.set()
         self._emit(Registered(self._node.name))
         self._enter(nursery)
         self._heard()  # whatever was asked while this node did not listen
         while True:
+            asked = trio.current_time()
             if await self._presence.keep(KEEP_S):
                 self._heard()
+            if trio.current_time() - asked > KEEP_S + SLOW_S:
+                self._in_touch = trio.current_time()
 
     def _unregister(self) -> bool:
         """Whether the node was registered until now; whoever waits for its registration goes on waiting."""

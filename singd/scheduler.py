@@ -16,7 +16,7 @@ Rules of this file:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -87,8 +87,10 @@ class Scheduler:
         runner: Runner,
         clock: Clock,
         emit: Emit,
+        in_touch_s: Callable[[], float],
         node: NodeScope | None = None,
     ) -> None:
+        self._in_touch_s = in_touch_s
         self._node = node
         self._term = term
         self._generation = generation
@@ -155,6 +157,7 @@ class Scheduler:
             self._schedules,
             self._runner.knows,
             self._on_end,
+            self._in_touch_s,
         )
         self._emit(Armed(len(self.lines), *self._first()))
         async with trio.open_nursery() as nursery:

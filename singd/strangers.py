@@ -1,9 +1,9 @@
 """Attempts that are alive in the ledger but not in this process: whose owner is elsewhere, or gone.
 
 One that beats is left alone; its own node ends it. One that never started is settled `SETTLE_AFTER_S` after its claim, at
-once if its epoch is dead. One that is silent is lost `LOST_AFTER_S` after the later of its last beat and the moment
-this process first saw it (after an outage of the database every beat is old, so this process waits too). Where the ledger
-knows that the owner is gone (an infinite age: a node's own, and this process holds its state directory) nothing is waited for.
+once if its epoch is dead. One that is silent is lost `LOST_AFTER_S` after the later of its last beat and the moment since
+which the ledger has been answering this process (after an outage every beat is old). That process need not have led since
+then: where leaders change faster than that, their attempts are settled all the same. Where the ledger knows that the owner is gone (an infinite age: a node's own, and this process holds its state directory) nothing is waited for.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Strangers:
         schedules: Mapping[str, Schedule],
         mine: Callable[[str], bool],
         report: Report,
+        in_touch_s: Callable[[], float],
     ) -> None:
         self._term = term
         self._ledger = ledger
@@ -46,7 +47,7 @@ class Strangers:
         self._schedules = schedules
         self._mine = mine
         self._report = report
-        self._first_seen: dict[str, float] = {}
+        self._in_touch_s = in_touch_s
 
     async def watch(self, live: Sequence[LiveAttempt]) -> None:
         """Settle or see off every stranger of `live`; returns when none is left."""
@@ -60,11 +61,9 @@ class Strangers:
             strangers = {token: still[token] for token in strangers if token in still}
 
     def _due(self, item: LiveAttempt) -> bool:
-        now = self._clock.boot()
-        watched_s = now - self._first_seen.setdefault(item.attempt.token, now)
         if not item.started:
             return item.attempt.epoch < self._term.epoch or item.age_s >= SETTLE_AFTER_S
-        return item.age_s == inf or min(item.age_s, watched_s) >= LOST_AFTER_S
+        return item.age_s == inf or min(item.age_s, self._in_touch_s()) >= LOST_AFTER_S
 
     async def _settle(self, items: Sequence[LiveAttempt]) -> None:
         if not items:

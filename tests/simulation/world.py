@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import trio
 
@@ -38,8 +39,9 @@ class World:
     def __post_init__(self) -> None:
         self.database = self.database or MemoryDatabase(self.clock, latency_s=0.002)
         self.cluster = SimulatedCluster(
-            [], self.bodies, names=[self.name], room=self.room, patience_s=0.0, database=self.database
-        )
+            [], self.bodies, names=[self.name], room=self.room, patience_s=0.0, database=self.database,
+            seed=crc32(self.name.encode()),
+        )  # fmt: skip
         self.cluster.witness = self.witness
         self.node = self.cluster.nodes[self.name]
         self.node.clock = self.clock
