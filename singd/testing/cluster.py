@@ -39,9 +39,10 @@ from singd.edges.memory.outbox import MemoryOutbox
 from singd.edges.memory.overrides import MemoryOverrides
 from singd.edges.memory.rows import Change
 from singd.edges.memory.wire import Timeline
+from singd.edges.worker.keeper import SILENCE_S
 from singd.events import Event
 from singd.ports import NodeInfo
-from singd.testing.machine import SILENCE_S, START, Begun, Body, ScriptedExecutor, SimulatedClock
+from singd.testing.machine import START, Begun, Body, ScriptedExecutor, SimulatedClock
 from singd.testing.node import Node, Process, Provide, Told, no_control, nothing, schedule
 from singd.testing.standstill import PLACE, Standstill
 

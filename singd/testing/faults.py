@@ -105,8 +105,8 @@ class Trouble:
         await trio.sleep(self.chance.uniform(least_s, most_s) * self.faults.unit_s)
 
     async def revive(self, node: Node) -> None:
-        """Start a daemon on the node if there is none."""
-        if node.alive is None:
+        """Start a daemon on the node if there is none; a second machine with its name is not started again."""
+        if node.alive is None and node.machine == node.name:
             if node.process is not None:
                 await node.process.over.wait()
             if node.alive is None:

@@ -21,8 +21,6 @@ from singd.ports import ReportSink
 
 LATEST_BEGIN_S = 5.0
 """A body does not begin later than this after its start was asked for."""
-SILENCE_S = 15.0
-"""A daemon that stands still for so long has its bodies ended by the keeper."""
 TERM_S = 2.0
 """From TERM to KILL, where the daemon is gone."""
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

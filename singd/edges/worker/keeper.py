@@ -32,7 +32,9 @@ from singd.ports import ProcessSpec
 
 BEATS = 4
 """Beats within the silence; so many without an answer, each with its time to answer, and the keeper is dead."""
-SILENCE_S = 15.0
+SILENCE_S = 8.0
+"""A daemon that stands still may have renewed its attempts 5 s ago, with the next beat 5 s on its way; others take them
+for lost, and may start them again, 20 s after the last one. So what it runs is ended, TERM and KILL, before that."""
 """The keeper ends everything after this long without a beat (on CLOCK_MONOTONIC: suspend does not count)."""
 STOP_S = 40.0
 """Longest wait for an orderly stop; above the keeper's own limit, so it never cuts that short."""
