@@ -57,7 +57,7 @@ class Asking:
         except trio.TooSlowError:
             raise Unsure(
                 "the ledger did not answer in time: nobody knows whether this was asked",
-                cure="the same again, with the same --request where there is one",
+                cure="`singd status`; asking the same again does no harm",
             ) from None
         except EdgeError as error:
             raise EdgeError(

@@ -29,6 +29,8 @@ def wish(paths: Paths, verb: str, **question: Any) -> dict[str, Any]:
         try:
             found: dict[str, Any] = ask(paths, verb, **question)[verb]
         except CommandError as error:
+            if last and verb == "trigger" and error.exit == TRY_AGAIN:
+                error.cure = f"the same again with --request {question['request']}: it is asked once then"
             if last or error.exit != TRY_AGAIN:
                 raise
             time.sleep(POLL_S)

@@ -209,6 +209,12 @@ def test_a_resignation_hands_over_and_what_runs_goes_on(two: Two):
     assert f"it does not lead: {other.name} does" in refused.stderr
 
 
+def test_a_run_that_another_node_never_had_is_not_said_to_have_ended(two: Two):
+    done = two.a.tell("cancel", "b:99999")
+    assert done.returncode == 1, done.stdout
+    assert "node b has no run b:99999 that runs or waits" in done.stderr
+
+
 def test_a_schedule_of_each_node_is_triggered_and_cancelled_on_the_node_that_is_meant(two: Two):
     here = two.a.ask("trigger", "own")["trigger"]
     there = two.a.ask("trigger", "own", "--node", "b")["trigger"]

@@ -73,7 +73,10 @@ async def _rows(connection: TrioConnection, name: str, values: Mapping[str, Any]
 
 def _failed(check: str, error: Exception, doing: str) -> Finding:
     told = translate(error, doing) if isinstance(error, psycopg.Error) else error
-    cure = getattr(told, "cure", "") or "start the database server, or correct [database] url"
+    cure = getattr(told, "cure", "") or (
+        "correct user, password or TLS in [database] url" if "FATAL" in str(told) else
+        "start the database server, or correct [database] url"
+    )  # fmt: skip
     return wrong(check, str(told), cure)
 
 
