@@ -393,7 +393,7 @@ async def test_a_keeper_that_freezes_while_it_stops_does_not_hold_up_the_end(mar
 async def test_a_daemon_that_stood_still_itself_does_not_take_its_keeper_for_dead() -> None:
     keeper = KeeperClient()
     keeper.start()
-    keeper.silence_s = 1  # what the daemon bears; the keeper itself bears 15 s
+    keeper.silence_s = 1  # what the daemon bears; the keeper itself bears 8 s
     async with trio.open_nursery() as nursery:
         await nursery.start(keeper.serve)
         process = await keeper.spawn(script("import time; time.sleep(100)"))
