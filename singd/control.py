@@ -34,7 +34,7 @@ from singd.bounds import RUNS_DEFAULT, RUNS_MAX
 from singd.cluster import cluster_facts, cluster_problems, in_progress, node_problems
 from singd.core.cluster import Cluster
 from singd.core.history import AttemptRow, Judgement, OccurrenceRow, judge
-from singd.core.values import Log, Schedule, Scope
+from singd.core.values import CLUSTER, Log, Schedule, Scope
 from singd.errors import EdgeError
 from singd.views import (
     BadRequest,
@@ -124,7 +124,7 @@ class ControlHandlers:
             raise BadRequest("which instant? give --at")
         found = self._daemon.snapshot()
         schedule = next((view.schedule for view in found.schedules if view.schedule.name == name), None)
-        judged = judge(at, found.now, schedule, await self._ledger.known(name, at))
+        judged = judge(at, found.now, schedule, await self._ledger.known(name, at, _owner(found, schedule)))
         if judged.state == "unknown_schedule":
             raise _no_such_schedule(name, [view.schedule.name for view in found.schedules])
         near = await self._ledger.runs(name, None, NEAR_RUNS) if judged.state == "not_an_instant" else ()
@@ -146,7 +146,8 @@ class ControlHandlers:
         off = judged.state == "not_an_instant"
         if schedule is None or judged.before is None or not (off or begun_late(judged.row)):
             return {"instead": None, "behind": None}
-        before = judge(judged.before, found.now, schedule, await self._ledger.known(name, judged.before))
+        known = await self._ledger.known(name, judged.before, _owner(found, schedule))
+        before = judge(judged.before, found.now, schedule, known)
         if off:
             return {
                 "instead": explained(name, judged.before, found, schedule, before) | {"behind": None},
@@ -188,10 +189,11 @@ class ControlHandlers:
             if row is None:
                 raise NotFound(f"there is no run {run}", cure="`singd runs` lists them; old ones are deleted")
             return row
-        if (begun := await self._ledger.begun(run)) is not None:
+        found = self._daemon.snapshot()
+        schedules = {view.schedule.name: view.schedule for view in found.schedules}
+        if (begun := await self._ledger.begun(run, _owner(found, schedules.get(run)))) is not None:
             return begun
-        known = [view.schedule.name for view in self._daemon.snapshot().schedules]
-        raise NotFound(f"{run} has not run yet") if run in known else _no_such_schedule(run, known)
+        raise NotFound(f"{run} has not run yet") if run in schedules else _no_such_schedule(run, schedules)
 
     async def _read(self, question: Callable[[], Awaitable[T]]) -> tuple[T | None, Sequence[Trouble]]:
         """The ledger's answer, or why there is none."""
@@ -204,6 +206,13 @@ class ControlHandlers:
             return None, (Trouble(f"the ledger cannot be read: {error}", error.cure),)
         except trio.TooSlowError:
             return None, (Trouble(f"the ledger did not answer within {LEDGER_PATIENCE_S:g} s"),)
+
+
+def _owner(found: Snapshot, schedule: Schedule | None) -> str | None:
+    """Whose occurrences of a schedule are meant here; of one that is configured no more: anybody's."""
+    if schedule is None:
+        return None
+    return CLUSTER if schedule.scope is Scope.CLUSTER else found.node
 
 
 def _status(

@@ -38,11 +38,11 @@ class JournalView(Protocol):
 
     async def latest(self) -> Mapping[str, OccurrenceRow]: ...
 
-    async def known(self, schedule: str, at: datetime) -> Known: ...
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known: ...
 
     async def run(self, number: int) -> OccurrenceRow | None: ...
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None: ...
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None: ...
 
     async def log(self, occurrence: int, number: int) -> Log | None: ...
 
@@ -92,14 +92,14 @@ class Merged:
         except trio.TooSlowError as error:
             raise PartialAnswer(f"it did not answer within {PATIENCE_S:g} s", found) from error
 
-    async def known(self, schedule: str, at: datetime) -> Known:
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known:
         """What there is around an instant: the journal's word first, the ledger's on what is forgotten here."""
         if schedule not in self._own():
-            return await self._ledger.known(schedule, at)
-        here = await self._journal.known(schedule, at)
+            return await self._ledger.known(schedule, at, owner)
+        here = await self._journal.known(schedule, at, owner)
         if here.row is not None or (here.oldest is not None and at >= here.oldest):
             return replace(here, row=here.row and _here(here.row))
-        there = await self._ledger.known(schedule, at)
+        there = await self._ledger.known(schedule, at, owner)
         oldest = min((each for each in (here.oldest, there.oldest) if each), default=None)
         return Known(there.row, here.cursor or there.cursor, oldest, there.kept_from)
 
@@ -114,10 +114,10 @@ class Merged:
         row = await self._journal.run(number) if node == self._node else None
         return _here(row) if row is not None else await self._ledger.node_run(node, number)
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None:
-        """The newest row of a schedule that has an attempt."""
-        here = await self._journal.begun(schedule)
-        there = await self._asked(lambda: self._ledger.begun(schedule), None, schedule)
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None:
+        """The newest row of an owner that has an attempt."""
+        here = await self._journal.begun(schedule, owner)
+        there = await self._asked(lambda: self._ledger.begun(schedule, owner), None, schedule)
         if here is None or (there is not None and there.due_at > here.due_at):
             return there
         return _here(here)

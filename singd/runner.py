@@ -250,29 +250,35 @@ class Runner:
 
     async def _beat_loop(self) -> None:
         while True:
-            await trio.sleep(BEAT_S)
+            await trio.sleep(self._patience_s())
             sent = self._clock.boot()
+            self._end_unrenewed(sent)
             due = [run for run in self._runs.values() if run.renewed and sent - run.renewed >= BEAT_S * 0.9]
             if due:
                 await self._beat(due, sent)
 
     async def _beat(self, runs: Sequence[Run], sent: float) -> None:
         try:
-            with trio.fail_after(BEAT_S):
+            with trio.fail_after(self._patience_s()):
                 live = await self._ledger.beat([run.attempt.token for run in runs])
         except (EdgeError, trio.TooSlowError):
-            self._end_unrenewed(runs)
-            return
+            return  # what that means for which attempt, only time tells
         for run in runs:
             if run.attempt.token in live:
                 run.renewed = sent
             elif self.knows(run.attempt.token) and run.may_follow:
                 self._cancel(run, "its token was taken: the cluster counts this attempt as lost")
 
-    def _end_unrenewed(self, runs: Sequence[Run]) -> None:
-        limit = self._clock.boot() - RUN_TTL_S + BEAT_S
-        for run in runs:
-            if run.renewed < limit and run.may_follow:
+    def _patience_s(self) -> float:
+        """Until the next beat; less where an attempt that another may follow is about to be RUN_TTL_S without one."""
+        followed = [run.renewed for run in self._runs.values() if run.renewed and run.may_follow]
+        left_s = min(followed) + RUN_TTL_S - self._clock.boot() if followed else BEAT_S
+        return min(max(left_s, BEAT_S / 10), BEAT_S)
+
+    def _end_unrenewed(self, now: float) -> None:
+        """Others start it again once it counts as lost: the kill grace later it must be over."""
+        for run in self._runs.values():
+            if run.renewed and run.may_follow and now - run.renewed >= RUN_TTL_S - BEAT_S / 100:
                 self._cancel(
                     run, "its token could not be renewed: the ledger is away, and delivery = at_least_once"
                 )

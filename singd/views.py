@@ -150,11 +150,14 @@ class LedgerView(Protocol):
         ...
 
     async def latest(self) -> Mapping[str, OccurrenceRow]:
-        """Of each schedule the newest row with a verdict that is over, with its last attempt."""
+        """Of each schedule of the cluster the newest row with a verdict that is over, with its last attempt."""
         ...
 
-    async def known(self, schedule: str, at: datetime) -> Known:
-        """What there is around one instant; its row with every attempt."""
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known:
+        """What there is around one instant; its row with every attempt.
+
+        `owner`: whose occurrences are meant, the cluster's or a node's; None = anybody's, the cluster's first.
+        """
         ...
 
     async def run(self, occurrence_id: int) -> OccurrenceRow | None:
@@ -165,8 +168,8 @@ class LedgerView(Protocol):
         """One row of a node's own, with every attempt, by its number in that node's local journal."""
         ...
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None:
-        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None:
+        """The newest row of an owner (as `known`) that has an attempt, with every one; None if none ever had."""
         ...
 
     async def log(self, occurrence_id: int, number: int) -> Log | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from singd.core.values import CLUSTER, Overlap, Verdict
+from singd.ports import YIELD_S
 from singd.testing.history import History
 from singd.testing.machine import Begun
 
@@ -57,12 +58,13 @@ def _hits(spans: Sequence[tuple[float, float]], begin: float, end: float) -> boo
 def succeeded(history: History) -> Violations:
     """I17. Judged where nothing else was wrong for 20 s before, and until the limit was over."""
     unit = history.unit_s
+    yields = YIELD_S if any(fault.kind == "configuration" for fault in history.faults) else 0.0
     elected = [change.at for change in history.ledger.changes if change.what == "elected"]
     for fault in history.faults:
         limit = GAPS.get(fault.kind)
         if not fault.led or limit is None:
             continue
-        until = fault.at_s + limit * unit
+        until = fault.at_s + limit * unit + yields * 1.1
         others = [(one.at_s, one.until_s) for one in history.faults if one is not fault]
         lasting = fault.kind not in ("freeze", "partition") or fault.until_s >= until
         if until >= history.end_s or not lasting or _hits(others, fault.at_s - 20 * unit, until):

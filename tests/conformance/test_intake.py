@@ -13,7 +13,18 @@ import pytest
 from support.postgres import RUNTIME, Server
 from support.proxy import SOCKET, CuttingProxy, Place, cutting_proxy
 
-from singd.core.values import Log, Occurrence, Recording, Shipment, ShippedAttempt, State, Verdict
+from singd.core.history import Known
+from singd.core.values import (
+    CLUSTER,
+    Finish,
+    Log,
+    Occurrence,
+    Recording,
+    Shipment,
+    ShippedAttempt,
+    State,
+    Verdict,
+)
 from singd.edges.memory import MemoryDatabase, MemoryLedger, MemoryReader
 from singd.edges.memory.intake import MemoryIntake
 from singd.edges.postgres.intake import PostgresIntake
@@ -23,7 +34,7 @@ from singd.edges.postgres.reader import LedgerReader
 from singd.errors import EdgeError
 from singd.ports import Intake, NodeInfo
 
-from .conftest import MINUTE, NOON, World
+from .conftest import MINUTE, NOON, World, to_run
 
 HERE, THERE = uuid4(), uuid4()
 NODE = NodeInfo("node-1", uuid4())
@@ -286,3 +297,30 @@ async def test_a_batch_of_five_hundred_does_not_take_long(taking: Taking) -> Non
     assert len(await taking.take_in(*strange, origin=THERE)) == 500
     assert len(await taking.take_in(*strange, origin=THERE)) == 500
     assert len(taking.conflicts()) == 500
+
+
+async def test_what_is_known_of_an_instant_is_its_owners_alone(taking: Taking) -> None:
+    reader = taking.world.reader
+    await taking.take_in(ran(1, "s", 0), gone(2, "s", 3, 4))
+    for at in (NOON, NOON + 4 * MINUTE):
+        for owner in ("node-2", CLUSTER):
+            assert await reader.known("s", at, owner) == Known()
+            assert await reader.begun("s", owner) is None
+        assert (await reader.known("s", at, NODE.name)).row.owner == NODE.name
+        assert (await reader.known("s", at, None)).row.owner == NODE.name
+    assert (await reader.known("s", NOON, NODE.name)).oldest == NOON
+    assert (await reader.begun("s", NODE.name)).due_at == (await reader.begun("s", None)).due_at == NOON
+    await taking.world.run_one(await taking.world.lead(), "s", NOON)
+    for owner in (CLUSTER, NODE.name):
+        assert (await reader.known("s", NOON, owner)).row.owner == owner
+        assert (await reader.begun("s", owner)).owner == owner
+    assert (await reader.known("s", NOON, None)).row.owner == CLUSTER
+
+
+async def test_the_latest_runs_are_the_clusters_alone(taking: Taking) -> None:
+    """A node's own it knows by its journal; those of other nodes are not its."""
+    term = await taking.world.lead()
+    recorded = await taking.world.record(term, to_run("s"), s=NOON)
+    await taking.world.ledger.finish([Finish(recorded[0].attempt.token, State.SUCCEEDED)])
+    await taking.take_in(ran(1, "s", 5), ran(2, "t", 5))
+    assert {name: row.due_at for name, row in (await taking.world.reader.latest()).items()} == {"s": NOON}

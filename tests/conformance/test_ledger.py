@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from singd.core.values import Attempt, Finish, Log, Occurrence, Recorded, Recording, State, Verdict
+from singd.core.values import CLUSTER, Attempt, Finish, Log, Occurrence, Recorded, Recording, State, Verdict
 
 from .conftest import MINUTE, NOON, World, missed, to_run, to_wait
 
@@ -102,19 +102,19 @@ async def test_a_range_row_stands_for_its_instants(world: World) -> None:
     term = await world.lead()
     until = NOON + 4 * MINUTE
     number = (await world.record(term, missed("s", NOON, until, 5), s=until))[0].occurrence_id
-    known = await world.reader.known("s", NOON + 2 * MINUTE)
+    known = await world.reader.known("s", NOON + 2 * MINUTE, CLUSTER)
     assert (known.row.occurrence_id, known.row.due_until, known.row.count) == (number, until, 5)
     assert known.cursor == until
-    assert (await world.reader.known("s", until + MINUTE)).row is None
+    assert (await world.reader.known("s", until + MINUTE, CLUSTER)).row is None
 
 
 async def test_the_newest_begun_row_is_found_behind_those_that_wait(world: World) -> None:
     term = await world.lead()
-    assert await world.reader.begun("s") is None
+    assert await world.reader.begun("s", CLUSTER) is None
     number, _ = await world.started(term)
     await world.run_one(term, "other", NOON + 9 * MINUTE)
     await world.record(term, *(to_wait("s", NOON + n * MINUTE) for n in range(1, 4)))
-    row = await world.reader.begun("s")
+    row = await world.reader.begun("s", CLUSTER)
     assert (row.occurrence_id, [one.number for one in row.attempts]) == (number, [1])
 
 
@@ -450,9 +450,9 @@ async def test_latest_is_what_is_over(world: World) -> None:
 async def test_nothing_is_known_of_an_instant_that_nobody_recorded(world: World) -> None:
     term = await world.lead()
     await world.record(term, missed("s", NOON), s=LATER)
-    known = await world.reader.known("s", NOON + MINUTE)
+    known = await world.reader.known("s", NOON + MINUTE, CLUSTER)
     assert (known.row, known.cursor, known.oldest, known.kept_from) == (None, LATER, NOON, None)
-    known = await world.reader.known("never", NOON)
+    known = await world.reader.known("never", NOON, CLUSTER)
     assert (known.row, known.cursor, known.oldest) == (None, None, None)
     assert await world.reader.run(12345) is None
     assert await world.reader.run(1 << 70) is None
@@ -462,5 +462,5 @@ async def test_instants_keep_their_microseconds(world: World) -> None:
     term = await world.lead()
     odd = datetime(2026, 3, 29, 1, 59, 59, 999999, tzinfo=UTC)
     await world.record(term, missed("s", odd), s=odd)
-    assert (await world.reader.known("s", odd)).row.due_at == odd
+    assert (await world.reader.known("s", odd, CLUSTER)).row.due_at == odd
     assert (await world.ledger.adopt(term)).cursors == {"s": odd}

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from singd.core.values import Finish, Log, Occurrence, Recording, State, Verdict
+from singd.core.values import CLUSTER, Finish, Log, Occurrence, Recording, State, Verdict
 from singd.edges.clock import SystemClock
 from singd.edges.local.ledger import LocalLedger
 from singd.edges.local.reader import LocalReader
@@ -41,9 +41,9 @@ class Both:
             MemoryReader(self.database, self.link), LocalReader(self.local), NODE.name, lambda: {"own"}
         )  # type: ignore[arg-type]
 
-    async def run(self, minute: int, word: bytes = b"out") -> int:
+    async def run(self, minute: int, word: bytes = b"out", owner: NodeInfo = NODE) -> int:
         """The local number of a run of `own` that succeeded."""
-        what = Occurrence("own", NOON + minute * MINUTE, NODE.name)
+        what = Occurrence("own", NOON + minute * MINUTE, owner.name)
         asked = Recording(what, "command", Verdict.RAN, open_attempt=True)
         [recorded] = await self.local.record(TERM, 1, [asked], {"own": what.due_at})
         assert recorded.attempt is not None
@@ -51,9 +51,9 @@ class Both:
         await self.local.finish([Finish(recorded.attempt.token, State.SUCCEEDED, log=Log(word))])
         return recorded.occurrence_id
 
-    async def ship(self, *, forget: bool = False) -> None:
+    async def ship(self, *, forget: bool = False, node: NodeInfo = NODE) -> None:
         batch = await self.local.unshipped(99)
-        assert await MemoryIntake(self.database).take_in(NODE, self.local.origin, batch) == set()
+        assert await MemoryIntake(self.database).take_in(node, self.local.origin, batch) == set()
         await self.local.shipped([one.number for one in batch])
         if forget:
             await self.local.file.transact(
@@ -90,10 +90,10 @@ async def test_a_run_and_its_output_are_found_by_one_id_wherever_they_are(both: 
         assert (row.run_id, row.outcome) == (f"here:{number}", State.SUCCEEDED)
         assert await both.view.log(row.occurrence_id, 1) == Log(b"words"), turn
         assert await both.view.run(row.occurrence_id) == row
-        begun = await both.view.begun("own")
+        begun = await both.view.begun("own", NODE.name)
         assert begun is not None
         assert begun.run_id == row.run_id
-        assert (await both.view.known("own", NOON)).row == row
+        assert (await both.view.known("own", NOON, NODE.name)).row == row
     assert await both.view.node_run("there", number) is None
 
 
@@ -102,9 +102,9 @@ async def test_without_the_ledger_the_journal_answers_for_the_nodes_own(both: Bo
     both.link.up = False
     view = both.view
     assert [row.run_id for row in await view.runs("own", None, 9)] == [f"here:{number}"]
-    assert (await view.known("own", NOON)).row is not None
-    assert (await view.known("own", NOON + MINUTE)).row is None
-    assert await view.begun("own") is not None
+    assert (await view.known("own", NOON, NODE.name)).row is not None
+    assert (await view.known("own", NOON + MINUTE, NODE.name)).row is None
+    assert await view.begun("own", NODE.name) is not None
     assert await view.node_run("here", number) is not None
     with pytest.raises(PartialAnswer) as partial:
         await view.latest()
@@ -117,9 +117,9 @@ async def test_without_the_ledger_nothing_is_said_of_what_only_it_knows(both: Bo
     for question in (
         both.view.runs(None, None, 9),
         both.view.runs("cluster's", None, 9),
-        both.view.known("cluster's", NOON),
-        both.view.known("own", NOON - timedelta(days=2)),
-        both.view.begun("cluster's"),
+        both.view.known("cluster's", NOON, CLUSTER),
+        both.view.known("own", NOON - timedelta(days=2), NODE.name),
+        both.view.begun("cluster's", CLUSTER),
         both.view.run(1),
     ):
         with pytest.raises(EdgeError):
@@ -130,8 +130,37 @@ async def test_what_the_journal_forgot_the_ledger_tells(both: Both) -> None:
     await both.run(0)
     await both.ship(forget=True)
     await both.run(5)
-    known = await both.view.known("own", NOON)
+    known = await both.view.known("own", NOON, NODE.name)
     assert known.row is not None
     assert known.row.occurrence_id > 0
     assert (known.cursor, known.oldest) == (NOON + 5 * MINUTE, NOON)
     assert (await both.view.latest())["own"].due_at == NOON + 5 * MINUTE
+
+
+async def test_what_another_node_ran_is_not_told_as_this_nodes(both: Both, tmp_path: Path) -> None:
+    other = NodeInfo("there", uuid4())
+    local = LocalLedger(tmp_path / "there.db", other, SystemClock())
+    theirs = Both(local, both.database)
+    await theirs.run(0, owner=other)
+    await theirs.ship(node=other)
+    await both.run(5)
+    known = await both.view.known("own", NOON, NODE.name)
+    assert (known.row, known.oldest) == (None, NOON + 5 * MINUTE)
+    begun = await both.view.begun("own", NODE.name)
+    assert begun is not None
+    assert begun.owner == NODE.name
+    await theirs.run(9, owner=other)
+    await theirs.ship(node=other)
+    assert await both.view.begun("own", NODE.name) == begun
+    assert (await both.view.latest())["own"].owner == NODE.name
+    local.close()
+
+
+async def test_a_node_that_ran_nothing_yet_has_no_latest_run_of_another(both: Both, tmp_path: Path) -> None:
+    other = NodeInfo("there", uuid4())
+    theirs = Both(LocalLedger(tmp_path / "there.db", other, SystemClock()), both.database)
+    await theirs.run(0, owner=other)
+    await theirs.ship(node=other)
+    theirs.local.close()
+    assert await both.view.latest() == {}
+    assert await both.view.begun("own", NODE.name) is None

@@ -425,7 +425,7 @@ async def _check_all(
     assert await reader.log(number, 1) == Log(log, log, 1)
     rows = await reader.runs(schedule, None, 9)
     assert [row.reason for row in rows[:2]] == [said["reason"] or "r"] * 2
-    assert (await reader.known(schedule, NOON)).cursor == NOON
+    assert (await reader.known(schedule, NOON, None)).cursor == NOON
 
 
 @QUICK

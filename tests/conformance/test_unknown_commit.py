@@ -15,7 +15,7 @@ import pytest
 from support.postgres import RUNTIME, Server
 from support.proxy import SOCKET, CuttingProxy, Place, cutting_proxy
 
-from singd.core.values import Finish, Log, State
+from singd.core.values import CLUSTER, Finish, Log, State
 from singd.edges.memory import Link, MemoryDatabase, MemoryElection, MemoryLedger, MemoryReader
 from singd.edges.postgres.ledger import PostgresLedger
 from singd.edges.postgres.pool import Pool
@@ -64,7 +64,7 @@ async def _record(world: World, term: Term, turn: int) -> object:
     token = answers[0].attempt.token
     assert await world.ledger.beat([token]) == {token}
     assert [row.schedule for row in await world.reader.runs(f"run-{turn}", None, 9)] == [f"run-{turn}"]
-    assert (await world.reader.known(f"run-{turn}", NOON)).cursor == NOON
+    assert (await world.reader.known(f"run-{turn}", NOON, CLUSTER)).cursor == NOON
     return answers
 
 

@@ -17,7 +17,7 @@ from support.fake_daemon import MINUTE, FakeDaemon, FakeLedger, T, attempt, ran,
 
 from singd.control import RunningAttempt, ScheduleView, Trouble
 from singd.core.history import AttemptRow, OccurrenceRow
-from singd.core.values import Log, Startup, State
+from singd.core.values import Log, Scope, Startup, State
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TZ": "UTC"}
 
@@ -273,6 +273,20 @@ async def test_why_answers_for_what_ran_with_every_attempt(tmp_path: Path) -> No
     )
     assert "Attempt 2" in text
     assert "singd logs 11" in text
+
+
+async def test_of_a_nodes_own_schedule_each_node_answers_for_itself(tmp_path: Path) -> None:
+    own = replace(DAILY, schedule=schedule("daily", "0 3 * * *", scope=Scope.NODE))
+    theirs = ran(11, "daily", T, owner="sing-2", local_number=7)
+    at = ("daily", "--at", "2026-03-01T03:00Z")
+    ledger, here = FakeLedger([theirs]), FakeDaemon([own])
+    assert "ran" not in (await why(tmp_path, ledger, *at, daemon=here)).splitlines()[0]
+    off = await why(tmp_path, ledger, "daily", "--at", "2026-03-01T03:01Z", daemon=here)
+    assert "ran and succeeded" not in off
+    assert "daily has not run yet" in (await told(tmp_path, here, ledger, "logs", "daily")).stderr
+    there = FakeDaemon([own], changes={"node": "sing-2"})
+    assert "ran and succeeded" in await why(tmp_path, ledger, *at, daemon=there)
+    assert "sing-2:7" in await why(tmp_path, ledger, *at, daemon=FakeDaemon([OFTEN]))  # configured no more
 
 
 @pytest.mark.parametrize(

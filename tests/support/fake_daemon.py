@@ -105,9 +105,9 @@ class FakeLedger:
         ]
         return {row.schedule: row for row in over}
 
-    async def known(self, schedule: str, at: datetime) -> Known:
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known:
         await self._reach()
-        rows = [row for row in self.rows if row.schedule == schedule]
+        rows = [row for row in self.rows if row.schedule == schedule and owner in (None, row.owner)]
         found = [row for row in rows if row.due_at <= at <= (row.due_until or row.due_at)]
         oldest = min((row.due_at for row in rows), default=None)
         return Known(found[0] if found else None, self.cursor if rows else None, oldest, self.kept_from)
@@ -116,9 +116,10 @@ class FakeLedger:
         await self._reach()
         return next((row for row in self.rows if row.occurrence_id == occurrence_id), None)
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None:
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None:
         await self._reach()
         rows = [row for row in self.rows if row.schedule == schedule and row.attempts]
+        rows = [row for row in rows if owner in (None, row.owner)]
         return max(rows, key=lambda row: row.due_at, default=None)
 
     async def log(self, occurrence_id: int, number: int) -> Log | None:

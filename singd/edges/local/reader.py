@@ -35,9 +35,9 @@ class LocalReader:
         """Of each schedule the newest row with a verdict that is over, with its last attempt."""
         return {row.schedule: row for row in await self._views("view_latest", {})}
 
-    async def known(self, schedule: str, at: datetime) -> Known:
-        """What there is around one instant; its row with every attempt."""
-        values = {"schedule": schedule, "at": rows.micros(at)}
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known:
+        """What there is around one instant, of one owner or (None) of any; its row with every attempt."""
+        values = {"schedule": schedule, "at": rows.micros(at), "owner": owner}
 
         def body(connection: sqlite3.Connection) -> Known:
             found = connection.execute(statement("view_known"), values).fetchone()
@@ -53,11 +53,13 @@ class LocalReader:
             return None
         return await self._file.transact(_DOING, lambda connection: _run(connection, number))
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None:
-        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None:
+        """The newest row of an owner that has an attempt, with every one; None if none ever had."""
 
         def body(connection: sqlite3.Connection) -> OccurrenceRow | None:
-            found = connection.execute(statement("view_begun"), {"schedule": schedule}).fetchone()
+            found = connection.execute(
+                statement("view_begun"), {"schedule": schedule, "owner": owner}
+            ).fetchone()
             return _run(connection, found[0]) if found else None
 
         return await self._file.transact(_DOING, body)

@@ -10,7 +10,7 @@ import trio
 
 from singd.core.cluster import Cluster, LeaderRow, NodeRow
 from singd.core.history import AttemptRow, Known, OccurrenceRow
-from singd.core.values import Log, State
+from singd.core.values import CLUSTER, Log, State
 from singd.edges.memory.database import Link, MemoryDatabase, Row, Try
 from singd.edges.memory.intake import taken_by
 
@@ -38,24 +38,33 @@ class MemoryReader:
         return [self._view(row, row.attempts[-1:]) for row in rows[:limit]]
 
     async def latest(self) -> Mapping[str, OccurrenceRow]:
-        """Of each schedule the newest row with a verdict that is over, with its last attempt."""
+        """Of each schedule of the cluster the newest row with a verdict that is over, with its last attempt."""
         await self._db.reach(self._link)
-        over = [r for r in self._db.rows.values() if r.number not in self._db.unfinished]
+        over = [
+            r
+            for r in self._db.rows.values()
+            if r.occurrence.owner == CLUSTER and r.number not in self._db.unfinished
+        ]
         return {r.occurrence.schedule: self._view(r, r.attempts[-1:]) for r in sorted(over, key=_newest)}
 
-    async def known(self, schedule: str, at: datetime) -> Known:
-        """What there is around one instant; its row with every attempt."""
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known:
+        """What there is around one instant, of one owner or (None) of any; its row with every attempt."""
         await self._db.reach(self._link)
-        rows = [r for r in self._db.rows.values() if r.occurrence.schedule == schedule]
+        rows = self._of(schedule, owner)
         covering = [
             r for r in rows if r.occurrence.due_at <= at <= (r.recording.due_until or r.occurrence.due_at)
         ]
         covering.sort(
-            key=lambda r: (r.occurrence.due_at == at, r.occurrence.request == "", r.occurrence.due_at)
+            key=lambda r: (
+                r.occurrence.due_at == at,
+                r.occurrence.owner == CLUSTER,
+                r.occurrence.request == "",
+                r.occurrence.due_at,
+            )
         )
         oldest = min((r.occurrence.due_at for r in rows), default=None)
         row = self._view(covering[-1], covering[-1].attempts) if covering else None
-        return Known(row, self._db.cursors.get(schedule), oldest)
+        return Known(row, self._db.cursors.get(schedule) if owner in (None, CLUSTER) else None, oldest)
 
     async def run(self, occurrence_id: int) -> OccurrenceRow | None:
         """One row with every attempt."""
@@ -71,10 +80,10 @@ class MemoryReader:
         ]
         return self._view(places[-1], places[-1].attempts) if places else None
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None:
-        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None:
+        """The newest row of an owner that has an attempt, with every one; None if none ever had."""
         await self._db.reach(self._link)
-        rows = [r for r in self._db.rows.values() if r.occurrence.schedule == schedule and r.attempts]
+        rows = [r for r in self._of(schedule, owner) if r.attempts]
         newest = max(rows, key=_newest, default=None)
         return self._view(newest, newest.attempts) if newest else None
 
@@ -118,6 +127,10 @@ class MemoryReader:
     def _live(self) -> set[uuid.UUID]:
         self._db.expire()
         return {one.node.process for one in self._db.sessions if one.name}
+
+    def _of(self, schedule: str, owner: str | None) -> list[Row]:
+        rows = (r for r in self._db.rows.values() if r.occurrence.schedule == schedule)
+        return [r for r in rows if owner in (None, r.occurrence.owner)]
 
     def _view(self, row: Row, attempts: Sequence[Try]) -> OccurrenceRow:
         what, said = row.occurrence, row.recording

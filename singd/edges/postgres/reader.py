@@ -42,14 +42,14 @@ class LedgerReader:
         return [_with_last(row) for row in rows]
 
     async def latest(self) -> Mapping[str, OccurrenceRow]:
-        """Of each schedule the newest row with a verdict that is over, with its last attempt."""
+        """Of each schedule of the cluster the newest row with a verdict that is over, with its last attempt."""
         return {row[1]: _with_last(row) for row in await self._ask("view_latest", {})}
 
-    async def known(self, schedule: str, at: datetime) -> Known:
-        """What there is around one instant; its row with every attempt."""
-        schedule = text.clean(schedule)
-        found = await self._ask("view_known", {"schedule": schedule, "at": at})
-        extent = await self._ask("view_extent", {"schedule": schedule})
+    async def known(self, schedule: str, at: datetime, owner: str | None) -> Known:
+        """What there is around one instant, of one owner or (None) of any; its row with every attempt."""
+        whose = _whose(schedule, owner)
+        found = await self._ask("view_known", {**whose, "at": at})
+        extent = await self._ask("view_extent", whose)
         return Known(await self.run(found[0][0]) if found else None, *extent[0])
 
     async def run(self, occurrence_id: int) -> OccurrenceRow | None:
@@ -70,9 +70,9 @@ class LedgerReader:
         found = await self._ask("view_node_run", {"node": text.clean(node), "number": number})
         return await self.run(found[0][0]) if found else None
 
-    async def begun(self, schedule: str) -> OccurrenceRow | None:
-        """The newest row of a schedule that has an attempt, with every one; None if none ever had."""
-        found = await self._ask("view_begun", {"schedule": text.clean(schedule)})
+    async def begun(self, schedule: str, owner: str | None) -> OccurrenceRow | None:
+        """The newest row of an owner that has an attempt, with every one; None if none ever had."""
+        found = await self._ask("view_begun", _whose(schedule, owner))
         return await self.run(found[0][0]) if found else None
 
     async def log(self, occurrence_id: int, number: int) -> Log | None:
@@ -112,6 +112,10 @@ class LedgerReader:
                     raise translate(error, doing) from error
                 self._pool.close()
         raise AssertionError("the second try returns or raises")
+
+
+def _whose(schedule: str, owner: str | None) -> dict[str, Any]:
+    return {"schedule": text.clean(schedule), "owner": None if owner is None else text.clean(owner)}
 
 
 def _with_last(row: Row) -> OccurrenceRow:
