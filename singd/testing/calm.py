@@ -64,7 +64,7 @@ def succeeded(history: History) -> Violations:
         limit = GAPS.get(fault.kind)
         if not fault.led or limit is None:
             continue
-        until = fault.at_s + limit * unit + yields * 1.1
+        until = fault.at_s + (limit + yields * 1.1) * unit
         others = [(one.at_s, one.until_s) for one in history.faults if one is not fault]
         lasting = fault.kind not in ("freeze", "partition") or fault.until_s >= until
         if until >= history.end_s or not lasting or _hits(others, fault.at_s - 20 * unit, until):

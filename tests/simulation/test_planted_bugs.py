@@ -13,10 +13,10 @@ from support.planted_list import PLANTED, SIMULATION
 
 from singd.testing.faults import KINDS
 
-SEEDS, DAYS, PER_DAY = range(300, 308), 0.5, 150.0
+SEEDS, DAYS, PER_DAY = range(300, 324), 0.5, 150.0
 KIND = {
     "key_share": ("slow", "slow", "terminate", "restart"),
-    "trust_from_reply": ("slow", "partition", "freeze"),
+    "trust_from_reply": ("slow", "slow", "slow", "freeze", "partition"),
     "no_lease": ("freeze", "partition"),
     "leads_by_name": ("double start", "freeze", "partition", "freeze"),
     "one_step_start": ("slow", "slow", "freeze", "partition"),
