@@ -8,8 +8,8 @@ the blow to the `elected_at` of another node's row in `oban_leaders`, both by th
 its first insert waits for the next minute besides, while singd's gap ends with the successor's first claim.
 
 A node that does not lead looks every 30 s, so the gap depends on the moment of the blow. The blows of a run are spread evenly over these
-30 s, and the median means the same with few rounds as with many. The nodes start at the same time. Further apart, two of
-them lead: 0.7.0 writes a lease of 3 s where 30 are meant (`interval '%(ttl)s seconds'` in elect_leader.sql, which
+30 s, so that few rounds tell nearly what many would. The nodes start at the same time. Further apart, two of
+them can lead: 0.7.0 writes a lease of 3 s where 30 are meant (`interval '%(ttl)s seconds'` in elect_leader.sql, which
 reaches Postgres as '$3 seconds'). What the intended lease would cost is not measured here.
 
 Oban needs Python 3.12, so it has a virtual environment of its own in the user's cache. Without such a Python, or without a
