@@ -130,15 +130,9 @@ async def _daemon(setup: Setup, keeper: KeeperClient, databases: Databases, stop
 
 async def _open_journal(local: LocalLedger, emit: Emit) -> None:
     """A damaged one is replaced, loudly; one that cannot be opened is told by whoever needs it, again and again."""
+    local.tell = lambda news: emit(Notice("error", news))
     with suppress(EdgeError):
         await local.open()
-    if local.set_aside is not None:
-        emit(
-            Notice(
-                "error",
-                f"the local journal was damaged: it is set aside as {local.set_aside}, a new one begins",
-            )
-        )
 
 
 async def _stop_when(stop: trio.Event, daemon: Daemon) -> None:

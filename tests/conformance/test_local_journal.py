@@ -239,6 +239,84 @@ async def test_damage_that_no_check_sees_is_set_aside_too(world: LocalWorld) -> 
     assert len((await world.ledger.adopt(TERM)).live) == 1
 
 
+def remove(path: Path) -> None:
+    for each in list(path.parent.glob(f"{path.name}*")):
+        each.unlink()
+
+
+@pytest.mark.parametrize("open_then", [True, False])
+async def test_a_file_that_is_removed_in_use_is_an_error_once_and_a_new_one_begins(
+    world: LocalWorld, open_then: bool
+) -> None:
+    told: list[str] = []
+    world.ledger.tell = told.append
+    await world.run_one(TERM)
+    await world.ledger.open()
+    origin = world.ledger.origin
+    if not open_then:
+        world.ledger.close()
+    remove(world.path)
+    with pytest.raises(EdgeError, match="removed") as removed:
+        await world.ledger.adopt(TERM)
+    assert removed.value.cure
+    assert (await world.ledger.adopt(TERM)).live == []
+    await world.ledger.open()
+    assert world.ledger.origin != origin
+    assert (await world.run_one(TERM)).attempt is not None
+    with sqlite3.connect(world.path) as connection:
+        assert connection.execute("SELECT count(*) FROM occurrence").fetchone() == (1,)
+    connection.close()
+    assert len(told) == 1
+    assert "a new one begins from now; what had not been shipped is lost" in told[0]
+
+
+async def test_another_file_in_the_place_of_the_one_in_use_is_noticed_and_used(world: LocalWorld) -> None:
+    other = LocalLedger(world.path.with_name("other.db"), NODE, world.clock)
+    await other.open()
+    other.close()
+    await world.run_one(TERM)
+    other.file.path.rename(world.path)
+    with pytest.raises(EdgeError, match="removed"):
+        await world.ledger.open()
+    await world.ledger.open()
+    assert world.ledger.origin == other.origin
+    assert await world.reader.runs(None, None, 9) == []
+
+
+async def test_who_planned_on_the_removed_file_is_told_even_if_somebody_else_met_it_first(
+    world: LocalWorld,
+) -> None:
+    number, _ = await world.started(TERM)
+    await world.ledger.adopt(TERM)
+    remove(world.path)
+    with pytest.raises(EdgeError):
+        await world.reader.runs(None, None, 9)
+    for _ in range(2):
+        for ask in (
+            world.record(TERM, to_run("t")),
+            world.ledger.open_attempts(TERM, [number]),
+            world.ledger.decide(TERM, {number: ("skipped", "because")}),
+            world.ledger.settle(TERM, [Finish("t", State.LOST)]),
+        ):
+            with pytest.raises(EdgeError, match="another journal"):
+                await ask
+    assert await world.reader.runs(None, None, 9) == []
+    await world.ledger.adopt(TERM)
+    assert (await world.run_one(TERM, "t")).attempt is not None
+
+
+async def test_what_was_shipped_of_the_removed_file_is_not_noted_in_the_new_one(world: LocalWorld) -> None:
+    await world.record(TERM, missed("s", NOON))
+    [batch] = await world.ledger.unshipped(9)
+    remove(world.path)
+    with pytest.raises(EdgeError):
+        await world.reader.runs(None, None, 9)
+    await world.record(TERM, missed("t", NOON))
+    with pytest.raises(EdgeError, match="another journal"):
+        await world.ledger.shipped([batch.number])
+    assert [one.recording.occurrence.schedule for one in await world.ledger.unshipped(9)] == ["t"]
+
+
 async def test_only_the_newest_damaged_files_are_kept(world: LocalWorld) -> None:
     for _ in range(file.KEPT_ASIDE + 2):
         world.clock.wall += timedelta(seconds=1)

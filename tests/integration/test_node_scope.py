@@ -232,6 +232,21 @@ def test_a_damaged_journal_is_told_and_stops_nothing(server: Server) -> None:
         assert aside.read_bytes().startswith(b"no journal")
 
 
+def test_a_journal_that_is_removed_under_the_daemon_is_told_and_stops_nothing(server: Server) -> None:
+    with node(server, TICK) as here:
+        here.it.lead()
+        eventually(lambda: len(here.begun("tick")) >= 2, "runs")
+        for file in here.it.state.glob("journal.db*"):
+            file.unlink()
+        words = "the local journal was removed under the daemon; a new one begins from now"
+        eventually(lambda: words in here.it.log.read_text(), "the news")
+        many = len(here.begun("tick"))
+        eventually(lambda: len(here.begun("tick")) >= many + 3, "runs after it")
+        assert len(here.journal("tick")) >= 2
+        assert here.it.log.read_text().count(words) == 1
+        assert set(here.begun("tick").values()) == {1}
+
+
 def test_a_journal_of_a_newer_singd_makes_node_schedules_wait_and_nothing_else(server: Server) -> None:
     with node(server, TICK, ("tock", 'every = "1s"', "cluster")) as here:
         here.it.lead()

@@ -1,7 +1,8 @@
 """The journal's file: one SQLite database, one writer, every transaction on the disk before it is answered.
 
     missing ──▶ made        sound ──▶ used        damaged ──▶ set aside, a new one made: the daemon starts anyway
-                                                  newer format ──▶ refused: an older singd would not understand it
+            removed in use ──▶ an error once, a new one made      newer format ──▶ refused: an older singd would not
+                                                                  understand it
 
 Calls run in a thread, one at a time; each is one transaction. That this daemon alone writes is what the lock
 of the state directory says. After any failure the connection is closed: the next call looks at the file anew,
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,11 @@ _CURES = {
 """What the environment did wrong, by SQLite's primary code, and what ends it; any other code is our own bug."""
 
 
+_NEW = "a new one begins from now; what had not been shipped is lost"
+Identity = tuple[int, int] | None
+"""Device and inode; None = no file."""
+
+
 class Damaged(Exception):
     """The file is not what we wrote."""
 
@@ -72,6 +78,7 @@ class JournalFile:
 
     Attributes:
         set_aside: Where the last damaged file was put; None = there was none in this process's life.
+        tell: Given the news that a new journal took the place of one, which then is over for good.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -81,6 +88,9 @@ class JournalFile:
         self._one = trio.CapacityLimiter(1)
         self._connection: sqlite3.Connection | None = None
         self._damage: Damaged | None = None
+        self._used: Mapping[str, Identity] = {}
+        self._news = ""
+        self.tell: Callable[[str], None] = lambda news: None
 
     async def transact(self, doing: str, body: Body[T]) -> T:
         """What `body` answers, committed; nothing is, if it raises.
@@ -88,7 +98,12 @@ class JournalFile:
         Raises:
             EdgeError: The disk is full or fails, or the file is damaged or of a newer singd.
         """
-        return await trio.to_thread.run_sync(self._transact, doing, body, limiter=self._one)
+        try:
+            return await trio.to_thread.run_sync(self._transact, doing, body, limiter=self._one)
+        finally:
+            news, self._news = self._news, ""
+            if news:
+                self.tell(news)
 
     def close(self) -> None:
         """Let the file go; a later call opens it again."""
@@ -109,14 +124,33 @@ class JournalFile:
             raise _translated(error, doing, self.path) from error
 
     def _open(self) -> sqlite3.Connection:
+        self._still_there()
         if self._connection is None:
             try:
                 self._connection = self._sound()
             except Damaged as damage:
                 self.set_aside = _set_aside(self.path, self._clock.now(), damage)
-                self._damage = None
+                self._news = (
+                    f"the local journal was damaged: it is set aside as {self.set_aside}, a new one begins"
+                )
+                self._damage, self._used = None, {}
                 self._connection = _connect(self.path)
+            self._used = _identities(self.path)
         return self._connection
+
+    def _still_there(self) -> None:
+        """Raises EdgeError, once, where the path no longer leads to the file that was used: nobody would find it again."""
+        now = _identities(self.path)
+        if not self._used or now[""] == self._used[""]:
+            return
+        if self._connection is not None:
+            _orphaned(self.path, self._used, now)
+        self.close()
+        self._used = {}
+        self._news = f"the local journal was removed under the daemon; {_NEW}"
+        raise EdgeError(
+            f"the local journal {self.path} was removed under the daemon", cure=f"nothing: {_NEW}"
+        )
 
     def _sound(self) -> sqlite3.Connection:
         """Raises Damaged also where the file had turned out so while in use: a check may not see what a write met."""
@@ -159,10 +193,32 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _identities(path: Path) -> Mapping[str, Identity]:
+    return {beside: _identity(f"{path}{beside}") for beside in _FILES}
+
+
+def _orphaned(path: Path, used: Mapping[str, Identity], now: Mapping[str, Identity]) -> None:
+    """Delete what stayed beside a file that is gone: SQLite would write it into the next, as if it were that one's."""
+    for beside in _FILES[:2]:
+        if now[beside] is not None and now[beside] == used[beside]:
+            with suppress(OSError):  # a directory that refuses it is told by the attempt to make the next
+                os.unlink(f"{path}{beside}")
+
+
+def _identity(path: str) -> Identity:
+    try:
+        found = os.stat(path)
+    except OSError:  # why it cannot be reached is told by the attempt to open it
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _make(path: Path) -> bool:
     """Whether the file is made here; readable by its owner alone, as are the files that SQLite puts beside it."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        for beside in _FILES[:2]:  # of a file that is gone: not this one's
+            Path(f"{path}{beside}").unlink(missing_ok=True)
     except FileExistsError:
         return False
     except OSError as error:

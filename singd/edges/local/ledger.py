@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,7 @@ from singd.core.values import Attempt, Finish, Recorded, Recording, Shipment, St
 from singd.edges.local import outbox, rows, writes
 from singd.edges.local.file import Body, JournalFile
 from singd.edges.local.statements import statement
+from singd.errors import EdgeError
 from singd.ports import Adoption, Clock, LiveAttempt, NodeInfo, OpenOccurrence, Term
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class LocalLedger:
         self._node = node
         self._clock = clock
         self._origin: UUID | None = None
+        self._adopted: UUID | None = None
         self._opened = clock.boot()
         self._renewed: dict[str, float] = {}
         self._more = trio.Event()
@@ -59,6 +61,15 @@ class LocalLedger:
     def set_aside(self) -> Path | None:
         """Where a damaged journal was put, with what it had not shipped; None = there was none."""
         return self.file.set_aside
+
+    @property
+    def tell(self) -> Callable[[str], None]:
+        """Is given the news that a new journal took the place of a damaged or removed one."""
+        return self.file.tell
+
+    @tell.setter
+    def tell(self, tell: Callable[[str], None]) -> None:
+        self.file.tell = tell
 
     @property
     def origin(self) -> UUID:
@@ -87,7 +98,12 @@ class LocalLedger:
 
     async def adopt(self, term: Term) -> Adoption:
         """What is unfinished; without a startup: a node's own is the start of its process."""
-        return await self.file.transact("adopting the local journal", self._adoption)
+
+        def body(connection: sqlite3.Connection) -> tuple[UUID, Adoption]:
+            return _origin(connection), self._adoption(connection)
+
+        self._adopted, adoption = await self.file.transact("adopting the local journal", body)
+        return adoption
 
     async def generation(
         self, term: Term, content_hash: str, triggers: Mapping[str, str], now: datetime
@@ -104,6 +120,7 @@ class LocalLedger:
         """See `ports.Ledger`. Raises EdgeError too where the journal is full of what could not be shipped."""
 
         def body(connection: sqlite3.Connection) -> list[Recorded]:
+            _same(connection, self._adopted)
             outbox.make_room(connection, len(recordings))
             writes.move_cursors(connection, cursors)
             return writes.record(connection, generation, recordings, self._node, self._now())
@@ -116,6 +133,7 @@ class LocalLedger:
         """See `ports.Ledger`."""
 
         def body(connection: sqlite3.Connection) -> list[Attempt | None]:
+            _same(connection, self._adopted)
             now = self._now()
             return [writes.open_next(connection, number, self._node, now) for number in occurrence_ids]
 
@@ -125,7 +143,12 @@ class LocalLedger:
 
     async def decide(self, term: Term, verdicts: Mapping[int, tuple[str, str]]) -> None:
         """See `ports.Ledger`."""
-        await self._ending("deciding occurrences", lambda connection: writes.decide(connection, verdicts))
+
+        def body(connection: sqlite3.Connection) -> None:
+            _same(connection, self._adopted)
+            writes.decide(connection, verdicts)
+
+        await self._ending("deciding occurrences", body)
 
     async def start(self, tokens: Sequence[str]) -> set[str]:
         """See `ports.Ledger`."""
@@ -159,9 +182,12 @@ class LocalLedger:
     async def settle(self, term: Term, finishes: Sequence[Finish]) -> set[str]:
         """See `ports.Ledger`. CANCELLED settles only what is still claimed, LOST only what is running."""
         plain = [Finish(one.token, one.state, one.error, retry_at=one.retry_at) for one in finishes]
-        settled = await self._ending(
-            "settling attempts", lambda connection: writes.settle(connection, plain, self._now())
-        )
+
+        def body(connection: sqlite3.Connection) -> set[str]:
+            _same(connection, self._adopted)
+            return writes.settle(connection, plain, self._now())
+
+        settled = await self._ending("settling attempts", body)
         self._ended(settled)
         return settled
 
@@ -185,6 +211,7 @@ class LocalLedger:
         """See `ports.Outbox`. What was shipped a day ago is forgotten here."""
 
         def body(connection: sqlite3.Connection) -> None:
+            _same(connection, self._origin)
             outbox.shipped(connection, numbers, self._now())
             self.backlog = outbox.backlog(connection)
 
@@ -216,8 +243,7 @@ class LocalLedger:
         return answer
 
     def _know_origin(self, connection: sqlite3.Connection) -> None:
-        [origin] = connection.execute("SELECT value FROM fact WHERE name = 'origin'").fetchone()
-        self._origin = UUID(origin)
+        self._origin = _origin(connection)
 
     def _adoption(self, connection: sqlite3.Connection) -> Adoption:
         cursors = connection.execute("SELECT schedule, due_at FROM cursor")
@@ -234,6 +260,19 @@ class LocalLedger:
             epoch, age_s = 0, self._clock.boot() - self._renewed.get(token, self._opened)
         attempt = Attempt(number, rows.occurrence(*identity), tried, token, epoch)
         return LiveAttempt(attempt, state == State.RUNNING, UUID(process), retries_used, age_s)
+
+
+def _origin(connection: sqlite3.Connection) -> UUID:
+    [origin] = connection.execute("SELECT value FROM fact WHERE name = 'origin'").fetchone()
+    return UUID(origin)
+
+
+def _same(connection: sqlite3.Connection, origin: UUID | None) -> None:
+    """Numbers are a journal's own: whoever has those of one that is gone must adopt the new one first."""
+    if origin not in (None, _origin(connection)):
+        raise EdgeError(
+            "another journal took the place of the one that was read", cure="nothing: it is read anew"
+        )
 
 
 def _unfinished(row: rows.Row) -> OpenOccurrence:
