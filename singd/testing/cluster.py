@@ -51,6 +51,7 @@ __all__ = ["LEASE_S", "PATIENCE_S", "STOP_S", "Node", "Process", "SimulatedClust
 LEASE_S = 5.0
 STOP_S = 31.0
 """Within which a daemon ends that was asked to; one that has not in twice the time never will."""
+STOPS = 20
 PATIENCE_S = 12.0
 """How long a client waits for an answer through a cut link."""
 
@@ -260,6 +261,7 @@ class SimulatedCluster:
     def thaw(self, process: Process) -> None:
         """As SIGCONT."""
         if process.frozen_s is not None:
+            process.stood_s += trio.current_time() - process.frozen_s
             process.frozen_s = None
             self.standstill.thaw(process)
 
@@ -268,9 +270,13 @@ class SimulatedCluster:
         process, began = node.alive, trio.current_time()
         if process is not None:
             process.daemon.stop()
-            with trio.move_on_after(2 * STOP_S) as patience:
-                await process.over.wait()
-            if patience.cancelled_caught and process.frozen_s is None:
+            for _ in range(STOPS):  # time that it stands still is not its own
+                stood_s = process.stood_s
+                with trio.move_on_after(2 * STOP_S):
+                    await process.over.wait()
+                if process.over.is_set() or (process.frozen_s is None and process.stood_s == stood_s):
+                    break
+            if not process.over.is_set():
                 self.stuck.append(f"{node.machine} was asked to stop and did not")
                 self.kill(node)
         return trio.current_time() - began

@@ -51,6 +51,7 @@ class Process:
     task: trio.lowlevel.Task | None = None
     dead: bool = False
     frozen_s: float | None = None
+    stood_s: float = 0.0
     over: trio.Event = field(default_factory=trio.Event)
 
 
