@@ -104,7 +104,9 @@ def received(connection: socket.socket) -> dict[str, Any]:
 
 async def test_a_question_is_answered(path: Path) -> None:
     async with serving(path):
-        assert await ask(path, "echo", text="ü", none=None) == {"echo": {"verb": "echo", "text": "ü"}}
+        answer = await ask(path, "echo", text="ü", none=None, peer_uid=12345)
+        asked = {"verb": "echo", "text": "ü", "peer_uid": os.getuid()}
+        assert answer == {"echo": asked}, "who asks is known from the kernel, whatever the request says"
 
 
 async def test_directory_and_socket_are_for_the_daemons_user_and_group_only(path: Path) -> None:
