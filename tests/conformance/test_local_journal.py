@@ -270,6 +270,19 @@ async def test_a_file_that_is_removed_in_use_is_an_error_once_and_a_new_one_begi
     assert "a new one begins from now; what had not been shipped is lost" in told[0]
 
 
+async def test_a_new_journal_gives_no_number_again_and_short_ones(world: LocalWorld) -> None:
+    for _ in range(3):
+        await world.run_one(TERM, "first")
+    before = [row.occurrence_id for row in await world.reader.runs(None, None, 9)]
+    remove(world.path)
+    world.clock.wall += timedelta(seconds=5)
+    with pytest.raises(EdgeError):
+        await world.ledger.open()
+    after = (await world.run_one(TERM)).occurrence_id
+    assert after is not None
+    assert max(before) < after < 10**10
+
+
 async def test_another_file_in_the_place_of_the_one_in_use_is_noticed_and_used(world: LocalWorld) -> None:
     other = LocalLedger(world.path.with_name("other.db"), NODE, world.clock)
     await other.open()
@@ -359,7 +372,7 @@ async def test_a_disk_that_is_full_at_the_first_start_is_no_damage(
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode = sqlite3.SQLITE_FULL  # type: ignore[misc]
 
-    def no_room(connection: sqlite3.Connection) -> None:
+    def no_room(connection: sqlite3.Connection, first: int) -> None:
         raise full
 
     with monkeypatch.context() as patched:

@@ -32,6 +32,8 @@ Body = Callable[[sqlite3.Connection], T]
 FORMAT = 1
 MARK = 0x53474A31
 """SQLite's application_id: this is a local journal."""
+NUMBERS_SINCE, NUMBERS_PER_S = datetime(2026, 1, 1, tzinfo=UTC), 10
+"""A new journal's first number is the time since then in tenths of a second: no journal records ten rows a second through its whole life."""
 KEPT_ASIDE = 3
 """Damaged files that are kept; the oldest goes first."""
 BUSY_S = 5.0
@@ -134,7 +136,7 @@ class JournalFile:
                     f"the local journal was damaged: it is set aside as {self.set_aside}, a new one begins"
                 )
                 self._damage, self._used = None, {}
-                self._connection = _connect(self.path)
+                self._connection = _connect(self.path, self._clock.now())
             self._used = _identities(self.path)
         return self._connection
 
@@ -156,7 +158,7 @@ class JournalFile:
         """Raises Damaged also where the file had turned out so while in use: a check may not see what a write met."""
         if self._damage is not None:
             raise self._damage
-        return _connect(self.path)
+        return _connect(self.path, self._clock.now())
 
 
 @contextmanager
@@ -171,7 +173,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, now: datetime) -> sqlite3.Connection:
     new = _make(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
@@ -182,7 +184,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         if new:
-            _create(connection)
+            _create(connection, _first_number(now))
     except BaseException as error:
         connection.close()
         if new:  # an empty one would be taken for damage
@@ -241,9 +243,15 @@ def _check(connection: sqlite3.Connection) -> None:
         raise Damaged(verdict)
 
 
-def _create(connection: sqlite3.Connection) -> None:
+def _first_number(now: datetime) -> int:
+    """Above those of the journals before it, so that a run id names one run; ten digits are enough until 2057."""
+    return max(int((now - NUMBERS_SINCE).total_seconds() * NUMBERS_PER_S), 0) + 1
+
+
+def _create(connection: sqlite3.Connection, first: int) -> None:
     connection.executescript(f"BEGIN IMMEDIATE; {statement('journal')}")
     connection.execute("INSERT INTO fact (name, value) VALUES ('origin', ?)", (str(uuid4()),))
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('occurrence', ?)", (first - 1,))
     connection.execute(f"PRAGMA application_id = {MARK}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
     connection.execute("COMMIT")
