@@ -104,7 +104,7 @@ LINES = (
     Line("worker_flaky", 2000, "worker", 0.2, fail=3, obeys=True, policy={**ALO, **NO_BACKLOG, "retries": 2, "backoff": "100ms..1s", "timeout": "3s"}),
     Line("worker_wild", 2000, "worker", 0.1, obeys=True, policy={**NO_BACKLOG, "timeout": "3s"}),
     Line("long_again", 5000, "worker", 4.0, policy={**ALO, **NO_BACKLOG}),
-    Line("long_once", 3000, "worker", 4.0, policy=NO_BACKLOG),
+    Line("long_once", 3000, "worker", 2.5, policy=NO_BACKLOG),
     Line("replaced", 3000, "worker", 4.0, policy={**NO_BACKLOG, "overlap": "replace"}),
     Line("plain", 2000, "command", 0.2),
     Line("own_inline", 1000, "inline", 0.05, scope="node"),
