@@ -80,8 +80,9 @@ async def test_a_leader_whose_clock_is_set_forward_starts_nothing_before_its_tim
 
 @pytest.mark.timeout(7200)
 def test_as_many_days_as_are_asked_for(request: pytest.FixtureRequest, capsys) -> None:
-    """Over all workers if there are several: each takes its share of the seeds."""
-    days, first = request.config.getoption("--sim-days"), request.config.getoption("--sim-seed")
+    """One process, one seed after another; give two processes different first seeds."""
+    option = request.config.getoption  # unknown where pytest was not given this directory
+    days, first = option("--sim-days", default=0.0), option("--sim-seed", default=0)
     if not days:
         pytest.skip("no --sim-days")
     seeds = range(first, first + math.ceil(days / DAYS))
