@@ -39,8 +39,10 @@ unit: $(STAMP)
 SEED ?= 1
 FAULTS ?= 2000
 MINUTES ?= 120
-chaos: $(STAMP) ## real faults on three real daemons: SEED=, FAULTS=, MINUTES=; then every planted bug
+DAYS ?= 1000
+chaos: $(STAMP) ## real faults on three real daemons: SEED=, FAULTS=, MINUTES=; DAYS= simulated; then every planted bug
 	$(BIN)/python tests/chaos/run.py --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES)
+	$(BIN)/pytest -n 0 -q tests/simulation/test_cluster.py -k asked_for --sim-days $(DAYS) --sim-seed $(SEED)000
 	SINGD_PLANTED=all $(BIN)/pytest -n 0 -q tests/chaos/test_planted_bugs.py
 
 bench: $(STAMP) ## the figures of docs/benchmarks.md, one JSON line each
