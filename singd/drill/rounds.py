@@ -127,7 +127,9 @@ class Drill:
             raise
 
     def _outcome(self, elapsed_s: float) -> Outcome:
-        if self._interrupted.cancelled_caught and not self.failure:
+        if (
+            self._interrupted.cancel_called
+        ):  # whatever else failed, failed because of that, or does not matter any more
             self.failure = "it was interrupted"
         return Outcome(
             self.login.where,

@@ -204,6 +204,8 @@ class Scratch:
             raise PostgresError("the drill's session is closed")
         try:
             with trio.fail_after(_CALL_S):
+                if self._session.closed:  # an interruption in the middle of a question closes its connection
+                    self._session = await connect(self.login.owner, self.schema, "drill", _SESSION)
                 return await (await self._session.execute(sql.encode(), values)).fetchall()
         except psycopg.Error as error:
             raise translate(error, "asking the scratch ledger") from error
