@@ -434,3 +434,19 @@ def test_an_array_literal_says_what_was_said(pg18: Server, values: list[str | No
     with psycopg.connect(pg18.conninfo()) as connection:
         found = connection.execute("SELECT %s::text[]", (literals.texts(values),)).fetchone()
     assert found == ([None if value is None else literals.clean(value) for value in values],)
+
+
+async def test_a_session_that_began_while_the_server_was_read_only_costs_one_write(world: World) -> None:
+    term = await world.lead("a")
+    assert world.server is not None
+    async with Pool(world.conninfo, world.schema) as pool:
+        pool.close()
+        world.server.execute(f"ALTER ROLE {RUNTIME} SET default_transaction_read_only = on")
+        try:
+            await LedgerReader(pool).latest()
+        finally:
+            world.server.execute(f"ALTER ROLE {RUNTIME} RESET default_transaction_read_only")
+        ledger = PostgresLedger(pool)
+        with pytest.raises(EdgeError, match="read-only"):
+            await ledger.generation(term, "content", {}, NOON)
+        assert await ledger.generation(term, "content", {}, NOON) > 0

@@ -55,6 +55,9 @@ CONNECT: Mapping[str, object] = {
 }
 """libpq parameters, each unless the connection string has its own."""
 
+READ_ONLY = "25006"
+"""SQLSTATE of a write in a session that may not write."""
+
 _SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -133,10 +136,11 @@ class Pool:
             )
             try:
                 yield connection
-            except psycopg.errors.ReadOnlySqlTransaction:
+            except psycopg.Error as error:
                 # A session keeps the default it began with: a server that takes writes again is seen by new ones only.
-                connection.drop()
-                self.close()
+                if READ_ONLY in (error.sqlstate, getattr(error.__cause__, "sqlstate", None)):
+                    connection.drop()
+                    self.close()
                 raise
             finally:
                 self._give_back(connection)
